@@ -1,0 +1,71 @@
+# `make book` and `make test` start from nothing but a Python and this folder: they make .venv, install the lock into it
+# and say what they do. Nothing is asked, nothing needs root. `make help` lists the rest.
+
+# The lock was made for 3.11. Another interpreter: make book PYTHON=python3.12
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+# Worker processes of the tests. Numerics use one thread each: on small matrices more only cost.
+JOBS ?= 2
+PYTEST_ARGS ?=
+export OMP_NUM_THREADS ?= 1
+export PYTHONDONTWRITEBYTECODE ?= 1
+
+PY := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+# A strict build: warnings are errors, references must resolve, and all faults are shown, not only the first.
+STRICT := $(VENV)/bin/jupyter-book build -W -n --keep-going
+
+.DEFAULT_GOAL := help
+.PHONY: help install book pages test bench lint pdf clean distclean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+
+install: $(INSTALLED) ## the environment in .venv, from the lock
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@echo "==> making $(VENV) with $(PYTHON)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "The lock needs Python 3.11 or newer; this is %d.%d. Name another: make book PYTHON=/path/to/python" % sys.version_info[:2])'
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@echo "==> installing the locked environment (some minutes the first time)"
+	@$(PY) -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[book,test]'
+	@touch $@
+
+# The fingerprint covers every input of the book and the installed versions. It is written only after a build without
+# a fault, and the old pages are removed before a build: what lies in _build/html is never stale and never failed.
+# The pages and Sphinx's memory go (an incremental build forgets the warnings of pages it does not read again);
+# the execution cache stays.
+book: $(INSTALLED) ## the book: executed, built strictly, in _build/html/index.html
+	@$(MAKE) --no-print-directory pages
+
+# The build without the installation, for an environment that is there already: make pages VENV="$$VIRTUAL_ENV"
+pages:
+	@if [ -f _build/html/index.html ] && [ "$$(cat _build/.book 2>/dev/null)" = "$$($(PY) _ext/marginbook/fingerprint.py)" ]; then \
+	  echo "==> nothing has changed since the last build"; \
+	else \
+	  echo "==> executing the notebooks and building the pages, strictly"; \
+	  rm -rf _build/html _build/.doctrees _build/.book; \
+	  inputs=$$($(PY) _ext/marginbook/fingerprint.py) && $(STRICT) . && echo "$$inputs" > _build/.book; \
+	fi
+	@echo "==> the book is in _build/html/index.html"
+
+test: book ## all tests: numerics, notebooks, and the built pages in a browser
+	@echo "==> running all tests in $(JOBS) processes"
+	@$(PY) -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
+
+bench: $(INSTALLED) ## the measurements behind the speed claims (minutes)
+	@echo "==> measuring"
+	@$(PY) benchmarks/bench.py
+
+lint: $(INSTALLED) ## style of the code
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
+
+pdf: $(INSTALLED) ## the book as one PDF, printed by Chromium
+	@echo "==> building one page"
+	@$(VENV)/bin/jupyter-book build --builder singlehtml . && $(PY) _ext/marginbook/pdf.py _build/singlehtml _build/book.pdf
+
+clean: ## remove what was built, and keep the executed notebooks
+	@rm -rf _build/html _build/singlehtml _build/.doctrees _build/jupyter_execute _build/assets _build/.book
+
+distclean: ## remove everything that was made, the environment too
+	@rm -rf _build $(VENV)

@@ -1,0 +1,432 @@
+"""What the engine costs and how close it stays to the flow, beside the methods that others use. Run by `make bench`.
+
+Every ratio comes from one run: the competitors take turns, times are CPU seconds of this process (one thread), and the
+median over the repeats is reported. Prints tables, writes JSON (--json) and, with --plot, the cost plot.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import platform
+import time
+from functools import partial
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import baselines  # noqa: E402
+import numpy as np  # noqa: E402
+import scipy.integrate  # noqa: E402
+import torch  # noqa: E402
+from rich.console import Console  # noqa: E402
+from rich.table import Table  # noqa: E402
+
+from qhlib.data import gaussian_labels, generator, in_span, separable_linear  # noqa: E402
+from qhlib.flow import follow  # noqa: E402
+from qhlib.implicit import follow_implicit  # noqa: E402
+from qhlib.leaky import kinks, polish_leaky_relu, second_layer  # noqa: E402
+from qhlib.limits import CERTIFIED, kkt_residual  # noqa: E402
+from qhlib.models import two_layer  # noqa: E402
+from qhlib.models import linear as linear_model  # noqa: E402
+from qhlib.reference import hard_margin  # noqa: E402
+
+SLOPE = 0.5
+LOG10 = np.log(10)
+
+
+def start(m: int, d: int, seeds: int = 1, seed: int = 0) -> torch.Tensor:
+    """W ~ N(0, 1/d), (S, m, d)."""
+    return torch.randn(seeds, m, d, generator=generator(seed + 100), dtype=torch.float64) / d**0.5
+
+
+def cpu(function) -> tuple[float, object]:
+    began = time.process_time()
+    result = function()
+    return time.process_time() - began, result
+
+
+def certified_limit(quick: bool) -> dict:
+    """Two-layer leaky ReLU, n=20, d=m=50: a certified limit, against the first residual of 1e-2 of Lyu & Li."""
+    model, rates, rows = partial(two_layer, slope=SLOPE), {"W": 1.0}, []
+    for seed in range(2 if quick else 5):
+        raw, W0 = gaussian_labels(20, 50, seed), start(50, 50, seed=seed)
+        a = second_layer(50)
+
+        def engine(raw=raw, W0=W0):
+            data, basis = in_span(raw)
+            *_, state = follow(model, data, {"W": W0 @ basis}, at=[100.0])
+            return state, polish_leaky_relu(model, data, state.params, slope=SLOPE)
+
+        if seed == 0:
+            engine()  # the first batched differentiation loads parts of torch: 0.3 s, once per process
+        times, results = zip(*(cpu(engine) for _ in range(3)), strict=True)
+        state, limit = results[-1]
+        data, basis = in_span(raw)
+        evaluate = baselines.two_layer(data.X.numpy(), data.y.numpy(), a.numpy(), SLOPE)
+
+        def residual(theta, data=data, a=a):
+            here = {"W": torch.as_tensor(theta).reshape(1, 50, -1)}
+            if not bool((model(here, data.X) * data.y > 0).all()):
+                return 1.0
+            # kinks as wide as 1e-2 of the longest weight: the smallest residual that can be claimed for it
+            return kkt_residual(model, data, here, rates, kinks=kinks(data, a, SLOPE, near=1e-2)).residual.item()
+
+        rival = baselines.lyu_li(evaluate, (W0 @ basis).numpy().ravel())
+        seconds, gradients, theta, reached = baselines.race(
+            rival, lambda theta: residual(theta) <= 1e-2, seconds=2 if quick else 20
+        )
+        rows.append(
+            {
+                "seed": seed,
+                "engine_s": float(np.median(times)),
+                "engine_gradients": state.gradients,
+                "residual": limit.certificate.residual.item(),
+                "complementarity": limit.certificate.complementarity.item(),
+                "certified": bool(limit.certified.all()),
+                "lyu_li_s": seconds,
+                "lyu_li_gradients": gradients,
+                "lyu_li_reached": reached,
+                "lyu_li_residual": residual(theta),
+                "ratio": seconds / float(np.median(times)),
+            }
+        )
+    return {"rows": rows}
+
+
+def fidelity(quick: bool) -> dict:
+    """Direction error at L = 1e-43, 1e-304, 1e-1000 in the kink-free case (d=500), against DOP853 at rtol 1e-11."""
+    levels = [43 * LOG10, 304 * LOG10, 1000 * LOG10]
+    data, basis = in_span(gaussian_labels(20, 500, 0))
+    # every unit starts on the side where its samples pull it, plus noise, before separation (ell = -0.4): no kink is
+    # crossed. What is orthogonal to the data never moves and belongs to neither direction.
+    pull = 1e-3 * 50**0.5 * second_layer(50)[:, None] * (data.y @ data.X)
+    W = pull[None] + 0.1 * start(50, 500) @ basis
+    model, theta0 = partial(two_layer, slope=SLOPE), W.numpy().ravel()
+    evaluate = baselines.two_layer(data.X.numpy(), data.y.numpy(), second_layer(50).numpy(), SLOPE)
+
+    def field(_, theta):
+        g = evaluate(theta)[1]
+        return g / (g @ g)
+
+    ell0 = evaluate(theta0)[0]
+    exact = scipy.integrate.solve_ivp(
+        field, (ell0, levels[-1]), theta0, "DOP853", t_eval=levels, rtol=1e-11, atol=1e-12
+    )
+    truth = exact.y.T
+    tight = max(abs(evaluate(t)[0] / level - 1) for t, level in zip(truth, levels, strict=True))
+    pattern = lambda theta: theta.reshape(50, -1) @ data.X.numpy().T > 0  # noqa: E731
+    crossed = int((pattern(theta0) != pattern(truth[-1])).sum())
+
+    def error(theta, level):
+        u, v = theta / np.linalg.norm(theta), truth[level] / np.linalg.norm(truth[level])
+        return float(2 * np.arctan2(np.linalg.norm(u - v), np.linalg.norm(u + v)))
+
+    rows = []
+
+    def ours(name, **options):
+        states = []
+        seconds, _ = cpu(lambda: states.extend(follow(model, data, {"W": W}, at=levels, **options)))
+        errors = [error(s.params["W"].numpy().ravel(), i) for i, s in enumerate(states[1:])]
+        rows.append({"method": name, "errors": errors, "gradients": states[-1].gradients, "seconds": seconds})
+
+    ours("engine, Euler, step 1", step=1.0)
+    ours("engine, Euler, step 0.1", step=0.1)
+    ours("engine, Heun, tol 1e-4", tol=1e-4)
+    ours("engine, Heun, tol 1e-6", tol=1e-6)
+
+    def theirs(name, method):
+        errors, seconds, gradients = [], 0.0, 0
+        for i, level in enumerate(levels):
+            s, c, theta, reached = baselines.race(
+                method, lambda t, level=level: evaluate(t)[0] >= level, seconds=10, growth=1.0
+            )
+            seconds, gradients = seconds + s, gradients + c
+            errors.append(error(theta, i) if reached else None)
+        rows.append({"method": name, "errors": errors, "gradients": gradients, "seconds": seconds})
+
+    theirs("Lyu & Li", baselines.lyu_li(evaluate, theta0))
+    theirs("normalised GD, lr 0.05", baselines.normalised_gd(evaluate, theta0, 0.05))
+    theirs("PRGD, lr 0.1, growth 1.1, 5 steps", baselines.prgd(evaluate, theta0, 0.1, 1.1, 5))
+
+    rows.append(torchdiffeq_row(data, theta0, ell0, levels, error))
+    return {"rows": rows, "reference_ell_error": tight, "patterns_crossed": crossed, "levels": levels}
+
+
+def torchdiffeq_row(data, theta0, ell0, levels, error) -> dict:
+    """torchdiffeq's dopri5 in loss time, with the closed-form gradient (no autograd: in its favour)."""
+    from torchdiffeq import odeint
+
+    X, y, a = data.X, data.y, second_layer(50)
+    count = 0
+
+    def field(_, theta):
+        nonlocal count
+        count += 1
+        z = X @ theta.reshape(50, -1).T
+        slopes = torch.where(z > 0, 1.0, SLOPE).to(z)
+        w = torch.softmax(-(y * ((slopes * z) @ a)), 0)
+        g = (((w * y)[:, None] * slopes * a).T @ X).reshape(-1)
+        return g / (g @ g)
+
+    at = torch.tensor([ell0, *levels], dtype=torch.float64)
+    seconds, path = cpu(lambda: odeint(field, torch.as_tensor(theta0), at, rtol=1e-6, atol=1e-9, method="dopri5"))
+    errors = [error(theta.numpy(), i) for i, theta in enumerate(path[1:])]
+    return {"method": "torchdiffeq dopri5, rtol 1e-6", "errors": errors, "gradients": count, "seconds": seconds}
+
+
+def linear_gap(quick: bool) -> dict:
+    """Linear, n=200, d=20: CPU time to a relative margin gap of 1e-3 and 1e-6."""
+    rows = []
+    for seed in range(1 if quick else 3):
+        data = separable_linear(200, 20, seed)
+        best = hard_margin(data)
+        A = (data.X * data.y[:, None]).numpy()
+        w0 = 1e-3 * torch.randn(1, 20, generator=generator(seed), dtype=torch.float64)
+        gap = lambda theta, A=A, best=best: 1 - (A @ theta).min() / np.linalg.norm(theta) / best.value  # noqa: E731
+
+        def engine(goal, data=data, w0=w0, gap=gap):
+            at = [10.0**k for k in range(2, 9)]
+            for state in follow_implicit(linear_model, data, {"w": w0}, at=at, rtol=1e-4, method="LSODA"):
+                if gap(state.params["w"][0].numpy()) <= goal:
+                    return state
+            return state
+
+        evaluate, theta0 = baselines.linear(A), w0[0].numpy()
+        sharp = 1 / float((A * A).sum(1).max())
+        contenders = {
+            "dual acceleration": lambda: min_over(
+                [baselines.dual_acceleration(A, theta0, s) for s in (0.5, 1.0, 2.0, 4.0)], gap, quick
+            ),
+            "PRGD": lambda: min_over(
+                [
+                    baselines.prgd(evaluate, theta0, lr * sharp, growth, steps)
+                    for lr, growth, steps in ((1, 1.02, 5), (1, 1.1, 5), (1, 1.2, 5), (2, 1.2, 20), (4, 1.1, 20))
+                ],
+                gap,
+                quick,
+                seconds=1,
+            ),
+            "Lyu & Li": lambda: min_over([baselines.lyu_li(evaluate, theta0, sharp)], gap, quick, seconds=4),
+            "normalised GD": lambda: min_over(
+                [baselines.normalised_gd(evaluate, theta0, lr) for lr in (0.1, 1.0)], gap, quick, seconds=1
+            ),
+            "plain GD": lambda: min_over(
+                [baselines.gradient_descent(evaluate, theta0, lr) for lr in (sharp, 10 * sharp)], gap, quick, seconds=1
+            ),
+        }
+        cpu(lambda: engine(1e-3))
+        ours = {}
+        for goal in (1e-3, 1e-6):
+            times, states = zip(*(cpu(lambda goal=goal: engine(goal)) for _ in range(5)), strict=True)
+            last = states[-1]
+            ours[goal] = (float(np.median(times)), last.gradients, gap(last.params["w"][0].numpy()), last)
+        row = {"seed": seed, "method": "engine, LSODA in log-loss time"}
+        for goal, (seconds, gradients, reached, last) in ours.items():
+            row[f"{goal:g}"] = {"seconds": seconds, "gradients": gradients, "gap": reached}
+            row["trust"] = last.trust.item()
+        rows.append(row)
+        for name, run in contenders.items():
+            rows.append({"seed": seed, "method": name, **run()})
+        seconds, _ = cpu(lambda data=data: [hard_margin(data) for _ in range(5)])
+        rows.append(
+            {"seed": seed, "method": "the limit alone, NNLS", "1e-06": {"seconds": seconds / 5, "gap": best.gap}}
+        )
+    return {"rows": rows}
+
+
+def min_over(methods, gap, quick, seconds=6.0) -> dict:
+    """The best of a method's tunings for each goal (each tuning runs once, through both goals)."""
+    out = {"1e-03": {"seconds": None}, "1e-06": {"seconds": None}}
+    for method in methods:
+        spent = gradients = 0
+        for goal in (1e-3, 1e-6):
+            s, c, theta, reached = baselines.race(
+                method, lambda t, goal=goal: gap(t) <= goal, seconds=seconds / (4 if quick else 1)
+            )
+            spent, gradients, key = spent + s, gradients + c, f"{goal:.0e}"
+            best = out[key]
+            if reached and (best["seconds"] is None or spent < best["seconds"]):
+                out[key] = {"seconds": spent, "gradients": gradients, "gap": float(gap(theta))}
+            elif best["seconds"] is None:
+                out[key]["gap"] = min(float(gap(theta)), best.get("gap", 1.0))
+            if not reached:
+                break
+    return {"0.001" if k == "1e-03" else k: v for k, v in out.items()}
+
+
+def overhead(quick: bool) -> dict:
+    """Seed-steps per second, n=20, d=m=50: the textbook loop, the engine with one seed and with 16."""
+    data, basis = in_span(gaussian_labels(20, 50, 0))
+    full = gaussian_labels(20, 50, 0)
+    model, steps, rates = partial(two_layer, slope=SLOPE), 300, {"textbook": [], "one": [], "stacked": []}
+
+    def engine(seeds):
+        W = start(50, 50, seeds) @ basis
+        return lambda: [None for _ in follow(model, data, {"W": W}, until=np.inf, max_steps=steps)]
+
+    runs = {
+        "textbook": (lambda: baselines.textbook_loop(full.X, full.y, 50, SLOPE, steps), 1),
+        "one": (engine(1), 1),
+        "stacked": (engine(16), 16),
+    }
+    for _ in range(3 if quick else 9):
+        for name, (run, seeds) in runs.items():
+            rates[name].append(seeds * steps / cpu(run)[0])
+    out = {name: float(np.median(values)) for name, values in rates.items()}
+    out["ratio_textbook"] = float(np.median(np.divide(rates["stacked"], rates["textbook"])))
+    out["ratio_one"] = float(np.median(np.divide(rates["stacked"], rates["one"])))
+    return out
+
+
+def cost(quick: bool) -> dict:
+    """CPU seconds of the follower against n, d, m, seeds (100 steps each) and log(1/L), with log-log slopes."""
+    model = partial(two_layer, slope=SLOPE)
+    base = {"n": 20, "d": 50, "m": 50, "seeds": 1}
+    grids = {
+        "n": [20, 40, 80, 160, 320],
+        "d": [50, 100, 200, 400, 800],
+        "m": [50, 100, 200, 400, 800],
+        "seeds": [1, 4, 16, 64, 128],
+        "log(1/L)": [100, 300, 1000, 3000],
+    }
+    out = {}
+    for name, values in grids.items():
+        values = values[:3] if quick else values
+        seconds = []
+        for value in values:
+            size = dict(base, **({} if name == "log(1/L)" else {name: value}))
+            data, W = gaussian_labels(size["n"], size["d"], 0), start(size["m"], size["d"], size["seeds"])
+            if name == "log(1/L)":
+                run = lambda data=data, W=W, value=value: list(follow(model, data, {"W": W}, at=[value]))  # noqa: E731
+            else:
+                run = lambda data=data, W=W: list(follow(model, data, {"W": W}, max_steps=100))  # noqa: E731
+            seconds.append(min(cpu(run)[0] for _ in range(2 if name == "log(1/L)" else 3)))
+        slope = float(np.polyfit(np.log(values[-3:]), np.log(seconds[-3:]), 1)[0])
+        out[name] = {"values": values, "seconds": seconds, "slope": slope}
+    return out
+
+
+def plot_cost(result: dict, path: pathlib.Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    from qhlib import plots
+
+    plots.use_style()
+    figure, axes = plt.subplots()
+    for style, (name, row) in zip(plots.SERIES, result.items(), strict=False):
+        relative = np.divide(row["values"], row["values"][0])
+        axes.loglog(relative, row["seconds"], label=f"{name} from {row['values'][0]}: slope {row['slope']:.2f}", **style)
+    axes.set(xlabel="size relative to the smallest", ylabel="CPU time (s)", title="Cost of following the flow")
+    axes.legend()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150, bbox_inches="tight")
+
+
+def show(results: dict, console: Console) -> dict:
+    """Tables, and the targets with what was reached."""
+    limit, lin, over = results["certified_limit"]["rows"], results["linear_gap"]["rows"], results["overhead"]
+    number = lambda v, form: "not reached" if v is None else format(v, form)  # noqa: E731
+
+    table = Table(title="Certified limit: two-layer leaky ReLU 0.5, n=20, d=m=50 (CPU s)")
+    for column in ("seed", "engine s", "gradients", "residual", "compl.", "Lyu & Li to 1e-2: s", "gradients", "ratio"):
+        table.add_column(column, justify="right")
+    for r in limit:
+        sign = "" if r["lyu_li_reached"] else ">"
+        table.add_row(
+            str(r["seed"]), f"{r['engine_s']:.3f}", str(r["engine_gradients"]), f"{r['residual']:.0e}",
+            f"{r['complementarity']:.0e}", f"{sign}{r['lyu_li_s']:.2f}", str(r["lyu_li_gradients"]),
+            f"{sign}{r['ratio']:.0f}",
+        )  # fmt: skip
+    console.print(table)
+
+    faith = results["fidelity"]
+    table = Table(title="Direction error (rad) against DOP853 rtol 1e-11, d=500; "
+                  f"{faith['patterns_crossed']} patterns crossed")  # fmt: skip
+    for column in ("method", "L=1e-43", "L=1e-304", "L=1e-1000", "gradients", "CPU s"):
+        table.add_column(column, justify="left" if column == "method" else "right")
+    for r in faith["rows"]:
+        errors = [number(e, ".1e") for e in r["errors"]]
+        table.add_row(r["method"], *errors, str(r["gradients"]), f"{r['seconds']:.3f}")
+    console.print(table)
+
+    table = Table(title="Linear, n=200, d=20: CPU s / gradients to a relative margin gap")
+    for column in ("seed", "method", "1e-3", "1e-6", "gap at the end"):
+        table.add_column(column, justify="left" if column == "method" else "right")
+    for r in lin:
+        cells = []
+        for key in ("0.001", "1e-06"):
+            cell = r.get(key, {})
+            cells.append(f"{number(cell.get('seconds'), '.4f')} / {cell.get('gradients', '-')}")
+        table.add_row(str(r["seed"]), r["method"], *cells, number(r["1e-06"].get("gap"), ".0e"))
+    console.print(table)
+
+    table = Table(title="Seed-steps per second, n=20, d=m=50")
+    for column in ("textbook torch loop", "engine, 1 seed", "engine, 16 seeds", "x textbook", "x one seed"):
+        table.add_column(column, justify="right")
+    table.add_row(f"{over['textbook']:.0f}", f"{over['one']:.0f}", f"{over['stacked']:.0f}",
+                  f"{over['ratio_textbook']:.1f}", f"{over['ratio_one']:.1f}")  # fmt: skip
+    console.print(table)
+
+    table = Table(title="Cost of the follower: CPU s and log-log slope of the last three sizes")
+    for column in ("against", "values", "seconds", "slope"):
+        table.add_column(column)
+    for name, r in results["cost"].items():
+        seconds = ", ".join(f"{s:.3f}" for s in r["seconds"])
+        table.add_row(name, ", ".join(map(str, r["values"])), seconds, f"{r['slope']:.2f}")
+    console.print(table)
+
+    def per_seed(key, method):
+        return {r["seed"]: r[key].get("seconds") for r in lin if r["method"].startswith(method)}
+
+    mine, dual = per_seed("1e-06", "engine"), per_seed("1e-06", "dual")
+    faster = [(dual[s] or np.inf) / mine[s] for s in mine]
+    targets = [
+        ("certified limit, residual <= 1e-6: CPU s (worst seed)", max(r["engine_s"] for r in limit), "<=", 0.2),
+        ("its residual and complementarity (worst seed)",
+         max(max(r["residual"], r["complementarity"]) for r in limit), "<=", CERTIFIED),
+        ("Lyu & Li to residual 1e-2 / engine to the limit (worst seed)", min(r["ratio"] for r in limit), ">=", 15),
+        ("direction error at L=1e-1000, d=500 (best engine row)",
+         min(r["errors"][-1] for r in faith["rows"] if r["method"].startswith("engine")), "<=", 5e-5),
+        ("dual acceleration / engine to gap 1e-6 (worst seed)", min(faster), ">=", 10),
+        ("16 seeds / textbook loop, seed-steps per second", over["ratio_textbook"], ">=", 5),
+        ("16 seeds / one seed, seed-steps per second", over["ratio_one"], ">=", 3.5),
+    ]  # fmt: skip
+    table = Table(title="Targets")
+    for column in ("target", "measured", "asked", "met"):
+        table.add_column(column)
+    rows = []
+    for name, value, sign, goal in targets:
+        met = bool(value <= goal if sign == "<=" else value >= goal)
+        rows.append({"target": name, "measured": float(value), "relation": sign, "asked": goal, "met": met})
+        table.add_row(name, f"{value:.3g}", f"{sign} {goal:g}", "yes" if met else "NO")
+    console.print(table)
+    return {"rows": rows}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=pathlib.Path, default=pathlib.Path("_build/bench.json"))
+    parser.add_argument("--plot", type=pathlib.Path, help="write the cost plot here (PNG)")
+    parser.add_argument("--quick", action="store_true", help="fewer seeds and sizes: a look, not a measurement")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    console, results = Console(width=140), {}
+    results["machine"] = {"platform": platform.platform(), "python": platform.python_version()}
+    results["machine"] |= {"torch": torch.__version__, "numpy": np.__version__, "quick": options.quick}
+    for task in (certified_limit, fidelity, linear_gap, overhead, cost):
+        console.print(f"[dim]{task.__doc__.splitlines()[0]}[/dim]")
+        results[task.__name__] = task(options.quick)
+    results["targets"] = show(results, console)
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps(results, indent=1))
+    console.print(f"Written: {options.json}")
+    if options.plot:
+        plot_cost(results["cost"], options.plot)
+        console.print(f"Written: {options.plot}")
+
+
+if __name__ == "__main__":
+    main()

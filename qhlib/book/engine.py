@@ -1,0 +1,43 @@
+"""Papermill's engine with this book's progress, and with honest marks on cells that never ran.
+
+Conventions: `running_cell` is the code cell in execution, for the message after a kernel died; papermill runs
+one notebook at a time in a process.
+"""
+
+from papermill.engines import NBClientEngine, papermill_engines
+
+from .progress import Progress
+
+ENGINE = "qhlib"
+running_cell: dict = {}
+
+
+class BookEngine(NBClientEngine):
+    """Papermill's own engine, told to report each cell as it begins."""
+
+    @classmethod
+    def execute_managed_notebook(cls, nb_man, kernel_name, progress_name="", progress_stream=None, **kwargs):
+        """Execute the notebook that `nb_man` manages; called by papermill."""
+        cells = nb_man.nb.cells
+        total = sum(cell.cell_type == "code" and bool(cell.source.strip()) for cell in cells)
+        start = nb_man.cell_start
+        with Progress(progress_name, total, progress_stream) as progress:
+
+            def report(cell, cell_index=None, **kw):
+                progress.start(cell.cell_type, cell.source)
+                if cell.cell_type == "code":
+                    running_cell.clear()
+                    running_cell.update(source=cell.source, execution_count=progress.done)
+                start(cell, cell_index, **kw)
+
+            nb_man.cell_start = report
+            try:
+                super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
+            finally:
+                # Papermill would call what is pending after a kernel death "completed".
+                for cell in cells:
+                    if cell.metadata.papermill["status"] == nb_man.PENDING:
+                        cell.metadata.papermill["status"] = "not run"
+
+
+papermill_engines.register(ENGINE, BookEngine)

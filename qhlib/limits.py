@@ -1,0 +1,354 @@
+"""From the flow to a certified limit: the KKT residual, and the polish of smooth models.
+
+Conventions. The limit problem of a Lambda-quasi-homogeneous model is
+
+    (P)   min 1/2 |theta|^2_{Lambda_max}   such that   q_i(theta) >= 1 for all i,
+
+with ``|theta|^2_{Lambda_max} = lambda_max sum theta_j^2`` over the top-rate block; in gradients, ``P = lambda_max`` on
+that block and 0 below (``P = I/L`` for a homogeneous model of degree L, the usual problem). Every point is first moved
+along its characteristic curve to unit margin, so that no figure here depends on its scale. ``mu >= 0`` (S, k) are the
+multipliers, J = dq/dtheta (S, k, p), all float64. The polish of two-layer (leaky) ReLU networks: :mod:`qhlib.leaky`.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy.linalg import qr
+from scipy.optimize import least_squares, nnls
+from torch import Tensor
+
+from qhlib.cones import free_basis, nested_qp
+from qhlib.data import Data
+from qhlib.homogeneity import normalise, top_rate, unit_margin
+from qhlib.margins import Model, filled, jacobian, margins
+from qhlib.params import Params, Rates, angle, flatten, unflatten
+
+CERTIFIED = 1e-6
+"""A limit is certified when residual and complementarity are both at most this."""
+
+
+class Kinks(NamedTuple):
+    """Generators of the Clarke subdifferential of one seed: ``grad q_i`` may move by ``s direction``, s in [0, 1].
+
+    ``sample`` (K,) holds the indices i into the margins, ``direction`` (K, p) the jump of the gradient of q_i from the
+    side that differentiation takes to the other side of the kink.
+    """
+
+    sample: np.ndarray
+    direction: np.ndarray
+
+
+KinkFinder = Callable[[Params, Tensor], Sequence[Kinks]]
+"""Finds each seed's kinks from the parameters at unit margin and the Jacobian (S, k, p) that was taken there."""
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """How far S points are from satisfying the KKT conditions of (P), at unit margin (feasible by construction).
+
+    Attributes:
+        residual: ``|P theta - J^T mu| / |P theta|``, with the gradients chosen in the Clarke subdifferential, (S,).
+        complementarity: ``sum_i mu_i (q_i - 1) / |P theta|^2``, (S,). At a KKT point ``|P theta|^2 = sum_i mu_i``.
+        multipliers: mu >= 0, (S, k), for the point at unit margin.
+        shares: per seed the s in [0, 1] of each kink, (K,).
+    """
+
+    residual: Tensor
+    complementarity: Tensor
+    multipliers: Tensor
+    shares: tuple[np.ndarray, ...] = ()
+
+    @property
+    def worst(self) -> Tensor:
+        """The larger of residual and complementarity, (S,)."""
+        return torch.maximum(self.residual, self.complementarity)
+
+    @property
+    def support(self) -> Tensor:
+        """Which margins carry a multiplier (above 1e-9 of the largest), (S, k)."""
+        return self.multipliers > 1e-9 * self.multipliers.amax(1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """KKT points of (P) that were reached from a flow.
+
+    Attributes:
+        params: the points, at unit margin, stacked (S, ...).
+        certificate: their KKT residuals, computed anew from the points alone.
+        margin: ``q_min / |theta_top|^{1/lambda_max}``, the quantity that the limit maximises, (S,).
+        angle: between the flow's and the limit's normalised parameters, in radians, (S,).
+        certified: whether ``certificate.worst <= CERTIFIED``, (S,) bool.
+        reason: per seed a sentence on how the polish ended.
+    """
+
+    params: Params
+    certificate: Certificate
+    margin: Tensor
+    angle: Tensor
+    certified: Tensor
+    reason: tuple[str, ...]
+
+
+def one_seed(data: Data, params: Params, seed: int) -> tuple[Data, Params]:
+    """Data and parameters of one of the stacked seeds, still stacked (S = 1).
+
+    >>> one_seed(Data(torch.ones(2, 3, 4), torch.ones(3)), {"w": torch.ones(2, 5)}, 1)[0].X.shape
+    torch.Size([1, 3, 4])
+    """
+    X = data.X[seed : seed + 1] if data.X.ndim == 3 else data.X
+    return Data(X, data.y), {name: t[seed : seed + 1] for name, t in params.items()}
+
+
+def kkt_residual(
+    model: Model,
+    data: Data,
+    params: Params,
+    rates: Rates,
+    *,
+    kinks: KinkFinder | None = None,
+) -> Certificate:
+    """Scale-free KKT residual of (P), ``min over mu >= 0 of |P theta - J^T mu|^2 / |P theta|^2 + complementarity^2``.
+
+    Both parts are minimised together, as one least-squares problem with one row more: minimising the first part alone
+    would call any point in the cone of the gradients a KKT point, active margins or not. With ``kinks`` the gradient of
+    each q_i is chosen in its Clarke subdifferential: with ``nu_ij = mu_i s_ij`` that is a convex quadratic programme
+    under ``0 <= nu_ij <= mu_i``. (Without, at a kink, the residual of a KKT point can be anything.)
+
+    Args:
+        kinks: finds the generators at the unit-margin point, e.g. :func:`qhlib.leaky.kinks`.
+
+    Raises:
+        ValueError: if a seed does not separate the data, its top-rate block is zero, or kinks and seeds differ.
+
+    Source: approximate KKT points as in Lyu & Li (2020), as we recall them; normalisation and Clarke form derived.
+
+    >>> data = Data(torch.eye(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64))
+    >>> linear = lambda p, X: p["w"] @ X.T
+    >>> here = kkt_residual(linear, data, {"w": torch.tensor([[3.0, 3.0]], dtype=torch.float64)}, {"w": 1.0})
+    >>> round(here.residual.item(), 12), here.multipliers.tolist()
+    (0.0, [[1.0, 1.0]])
+    """
+    at = unit_margin(model, data, params, rates)
+    theta, q = flatten(at).detach().cpu().numpy(), margins(model, data, at).detach().cpu().numpy()
+    slopes = jacobian(model, data, at)
+    found = [None] * len(theta) if kinks is None else kinks(at, slopes)
+    if len(found) != len(theta):
+        raise ValueError(f"give the kinks of each of the {len(theta)} seeds, got {len(found)}")
+    J = slopes.cpu().numpy()
+    largest, top = top_rate(at, rates)
+    P = largest * top.cpu().numpy()
+    rows = []
+    for s in range(theta.shape[0]):
+        v = P * theta[s]
+        size = np.linalg.norm(v)
+        if not size > 0:
+            raise ValueError("the top-rate parameters of a seed are zero: problem (P) has no cost there")
+        # columns in units in which the multipliers of a KKT point sum to one
+        slack = q[s] - 1
+        sample, direction = found[s] or (np.zeros(0, int), np.zeros((0, v.size)))
+        columns = np.vstack([np.hstack([J[s].T, direction.T]) * size, np.r_[slack, np.zeros(len(sample))]])
+        solution = _cone_least_squares(columns, np.r_[v / size, 0.0], len(slack), sample)
+        gap = columns @ solution - np.r_[v / size, 0.0]
+        mu, nu = solution[: len(slack)], solution[len(slack) :]
+        share = np.divide(nu, mu[sample], out=np.zeros_like(nu), where=mu[sample] > 0)
+        rows.append((np.linalg.norm(gap[:-1]), abs(gap[-1]), mu * size**2, share))
+    as_tensor = lambda values: torch.as_tensor(np.stack(values), dtype=torch.float64)  # noqa: E731
+    residual, gap, mu, shares = zip(*rows, strict=True)
+    return Certificate(as_tensor(residual), as_tensor(gap), as_tensor(mu), shares)
+
+
+def polish_smooth(
+    model: Model,
+    data: Data,
+    params: Params,
+    rates: Rates,
+    *,
+    max_evaluations: int = 200,
+    max_seconds: float = 30.0,
+) -> Limit:
+    """From a flow past separation to the KKT point of (P) next to it, for smooth (quasi-)homogeneous models.
+
+    Solves the KKT conditions ``P theta = J^T mu``, ``0 <= mu_i, 0 <= q_i - 1, mu_i (q_i - 1) = 0`` as equations, the
+    last as ``phi(mu_i, q_i - 1) = 0`` with the Fischer-Burmeister function ``phi(a, b) = sqrt(a^2 + b^2) - a - b``, by
+    Levenberg-Marquardt (SciPy's MINPACK) with the exact Jacobian. It takes short steps where solutions form a
+    continuum (lower-rate and symmetric directions), so the flow selects the point. Only margins near the smallest
+    take part; any other that falls below 1 on the way is added.
+
+    Raises:
+        ValueError: if a seed does not separate the data.
+
+    >>> data = Data(torch.eye(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64))
+    >>> linear = lambda p, X: p["w"] @ X.T
+    >>> limit = polish_smooth(linear, data, {"w": torch.tensor([[9.0, 8.0]], dtype=torch.float64)}, {"w": 1.0})
+    >>> round(limit.margin.item(), 9), limit.certified.item()
+    (0.707106781, True)
+    """
+    began = time.monotonic()
+    points, reasons = [], []
+    for s in range(flatten(params).shape[0]):
+        own, start = one_seed(data, params, s)
+        start = unit_margin(model, own, start, rates)
+        point, reason = _solve_kkt(model, own, start, rates, max_evaluations, began + max_seconds)
+        points.append(point)
+        reasons.append(reason)
+    stacked = {name: torch.cat([point[name] for point in points]) for name in params}
+    return as_limit(model, data, params, stacked, rates, reasons)
+
+
+def as_limit(
+    model: Model,
+    data: Data,
+    flow: Params,
+    points: Params,
+    rates: Rates,
+    reasons: Sequence[str],
+    kinks: KinkFinder | None = None,
+) -> Limit:
+    """Certify points that a polish has found from the flow's parameters; sentences say what the certificate says."""
+    largest, top = top_rate(points, rates)
+    points = unit_margin(model, data, points, rates)
+    certificate = kkt_residual(model, data, points, rates, kinks=kinks)
+    certified = certificate.worst <= CERTIFIED
+    size = (flatten(points)[:, top]).norm(dim=1)
+    apart = angle(flatten(normalise(flow, rates)[0]), flatten(normalise(points, rates)[0]))
+    verdict = [
+        f"{reason} {'Certified' if ok else 'Not certified'}: KKT residual {r:.1e}, complementarity {c:.1e}."
+        for reason, ok, r, c in zip(
+            reasons, certified, certificate.residual, certificate.complementarity, strict=True
+        )
+    ]
+    return Limit(points, certificate, size ** (-1 / largest), apart, certified, tuple(verdict))
+
+
+class _OutOfTime(Exception):
+    pass
+
+
+def _solve_kkt(
+    model: Model, data: Data, start: Params, rates: Rates, max_evaluations: int, deadline: float
+) -> tuple[Params, str]:
+    """The KKT point next to ``start`` (S = 1, unit margin), and a sentence on how the solver ended."""
+    largest, top = top_rate(start, rates)
+    theta0 = flatten(start)[0].detach().cpu().numpy()
+    p, P = theta0.size, largest * top.cpu().numpy()
+    size = np.linalg.norm(P * theta0)
+    at = lambda vector: unflatten(torch.as_tensor(vector, dtype=torch.float64)[None], start)  # noqa: E731
+    q = margins(model, data, start)[0].detach().numpy()
+    mu0 = kkt_residual(model, data, start, rates).multipliers[0].numpy() / size**2
+    # at a flow's end the active margins lie within O(1/ell) of the smallest one
+    few = np.argsort(q, kind="stable")[: 2 * p + 20]
+    chosen = np.union1d(few[q[few] <= 1.5], np.flatnonzero(mu0 > 1e-12))
+    best = theta0
+    for _ in range(20):
+
+        def equations(x: np.ndarray, chosen: np.ndarray = chosen) -> np.ndarray:
+            if time.monotonic() > deadline:
+                raise _OutOfTime
+            here, m = at(x[:p]), x[p:]
+            q = margins(model, data, here)[0].detach().numpy()[chosen]
+            J = jacobian(model, data, here)[0].numpy()[chosen]
+            return np.r_[P * x[:p] / size - size * (J.T @ m), np.hypot(m, q - 1) - m - (q - 1)]
+
+        def derivative(x: np.ndarray, chosen: np.ndarray = chosen) -> np.ndarray:
+            here, m = at(x[:p]), x[p:]
+            q = margins(model, data, here)[0].detach().numpy()[chosen]
+            J = jacobian(model, data, here)[0].numpy()[chosen]
+            curvature = _weighted_hessian(model, data, here, chosen, m)
+            r = np.hypot(m, q - 1)
+            along_m = np.divide(m, r, out=np.full_like(r, 0.5**0.5), where=r > 0) - 1
+            along_q = np.divide(q - 1, r, out=np.full_like(r, 0.5**0.5), where=r > 0) - 1
+            return np.block(
+                [
+                    [np.diag(P) / size - size * curvature, -size * J.T],
+                    [along_q[:, None] * J, np.diag(along_m)],
+                ]
+            )
+
+        try:
+            out = least_squares(
+                equations,
+                np.r_[best, np.maximum(mu0[chosen], 1e-12)],
+                jac=derivative,
+                method="lm",
+                xtol=1e-15,
+                ftol=1e-15,
+                gtol=1e-15,
+                max_nfev=max_evaluations,
+            )
+        except _OutOfTime:
+            return at(best), "The polish ran out of time: raise max_seconds or follow the flow further."
+        worst = np.abs(out.fun).max()
+        if np.linalg.norm(P * out.x[:p]) < 1e-6 * size:
+            return at(theta0), (
+                "The top-rate parameters shrink to zero: the data can be separated without them, so problem (P) does "
+                "not select the limit."
+            )
+        if not worst < 1e-7:
+            return at(best), (
+                f"The polish stopped at a KKT equation violated by {worst:.1e} after {out.nfev} evaluations: "
+                "follow the flow further first."
+            )
+        best = out.x[:p]
+        mu0 = np.zeros(q.size)
+        mu0[chosen] = out.x[p:]
+        q = margins(model, data, at(best))[0].detach().numpy()
+        missed = np.setdiff1d(np.flatnonzero(q < 1 - 1e-9), chosen)
+        if not missed.size:
+            return at(best), f"The KKT equations were solved to {worst:.1e}."
+        chosen = np.union1d(chosen, missed)
+    return at(
+        best
+    ), "Margins kept falling below 1 when others were solved for: follow the flow further first."
+
+
+def _weighted_hessian(
+    model: Model, data: Data, params: Params, chosen: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """``sum_i weights_i d^2 q_i / d theta^2`` over the chosen margins, for one seed: (p, p)."""
+    leaves = {name: t.detach().requires_grad_() for name, t in params.items()}
+    total = margins(model, data, leaves)[0, chosen] @ torch.as_tensor(weights)
+    grads = torch.autograd.grad(total, list(leaves.values()), create_graph=True, materialize_grads=True)
+    g = torch.cat([t.reshape(-1) for t in grads])
+    p = g.numel()
+    if not g.requires_grad:  # a linear model: its gradient does not depend on theta
+        return np.zeros((p, p))
+    rows = torch.autograd.grad(
+        g, list(leaves.values()), torch.eye(p, dtype=g.dtype), is_grads_batched=True, allow_unused=True
+    )
+    return filled(rows, leaves, p)[:, 0].numpy()
+
+
+def _cone_least_squares(columns: np.ndarray, target: np.ndarray, k: int, sample: np.ndarray) -> np.ndarray:
+    """``min |columns x - target|`` over x = (mu, nu), mu >= 0 (k,), ``0 <= nu_j <= mu_{sample_j}``."""
+    if len(target) > columns.shape[1] + 1:  # only the triangle matters, so p never does
+        triangle = qr(np.column_stack([columns, target]), mode="r", check_finite=False)[0][
+            : columns.shape[1] + 1
+        ]
+        columns, target = triangle[:, :-1], triangle[:, -1]
+    if not len(sample):
+        try:
+            return nnls(columns, target, maxiter=30 * max(k, 30))[0]
+        except (
+            RuntimeError
+        ):  # the active-set method may cycle on dependent columns; the interior-point one does not
+            pass
+    return _interior_point(columns, target, k, sample)
+
+
+def _interior_point(columns: np.ndarray, target: np.ndarray, k: int, sample: np.ndarray) -> np.ndarray:
+    """The same by Clarabel on the normal equations, then one correction by least squares (to rounding)."""
+    x = nested_qp(columns.T @ columns, columns.T @ target, k, sample)[0]
+    # a solver's status is no certificate: the caller computes the residual of whatever feasible point comes back
+    near = 1e-7 * max(x[:k].max(), 1e-300)
+    zero, full = x <= near, (x[k:] >= x[:k][sample] - near) & (x[k:] > near)
+    basis = free_basis(zero, full, k, sample)
+    moved = x + basis @ np.linalg.lstsq(columns @ basis, target - columns @ x, rcond=1e-12)[0]
+    mu = np.maximum(moved[:k], 0)
+    moved = np.r_[mu, np.clip(moved[k:], 0, mu[sample])]
+    error = lambda z: np.linalg.norm(columns @ z - target)  # noqa: E731
+    return moved if error(moved) < error(x) else x

@@ -1,0 +1,88 @@
+"""Small chapters, written where only the test sees them."""
+
+import os
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+PARAMETERS = """\
+seed: int = 0            # first random seed [0, 2147483647]
+n_seeds: int = 4         # runs stacked side by side [1, 64]
+device: str = "cpu"      # torch device {cpu, cuda}
+rate: float = 0.5        # learning rate (0, inf)
+noisy: bool = False      # whether noise is added
+radii: list[float] = [0.55, 0.7, 0.9]  # ball radii as a share of the distance (0, 1)
+"""
+PRESETS = 'PRESETS = {"smoke": {"n_seeds": 1, "radii": [0.5]}}'
+TEXT = """\
+# A tiny chapter
+
+The value is {glue:text}`value:.3f`, as {cite:t}`kunin2023asymmetric` say in {eq}`eq-one`.
+
+$$
+x < 1
+$$ (eq-one)
+
+````{prf:theorem} Main
+:label: thm-one
+
+Let $x > 0$.
+````
+"""
+OPEN = 'import qhlib.book\nchapter = qhlib.book.open_chapter("tiny_chapter", globals())'
+CLAIM = (
+    'chapter.claim("one", "$x < 1$", source="Theorem 1", basis="stated", predicted=1.0, '
+    'measured=1.0 + 1e-9 * rate, tolerance=1e-6, tolerance_from="rounding");'
+)
+GLUE = 'chapter.glue("value", 0.63012)'
+
+
+def notebook(*cells: str, parameters: str = PARAMETERS, presets: str = PRESETS, text: str = TEXT):
+    """A notebook with `cells` between the opening of the chapter and its end."""
+    v4 = nbformat.v4
+    return v4.new_notebook(
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+        cells=[
+            v4.new_markdown_cell(text),
+            v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}),
+            v4.new_code_cell(presets, metadata={"tags": ["presets"]}),
+            v4.new_code_cell(OPEN),
+            *(v4.new_code_cell(cell) for cell in cells),
+            v4.new_code_cell("chapter.claims_table()"),
+            v4.new_code_cell("chapter.finish()"),
+        ],
+    )
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """An empty current directory, and a directory of chapters that the lookup sees first."""
+    chapters, work = tmp_path / "chapters", tmp_path / "work"
+    chapters.mkdir()
+    work.mkdir()
+    monkeypatch.setenv("QHLIB_NOTEBOOKS", str(chapters))
+    # The kernel finds the package under test even where it is not installed.
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.chdir(work)
+    return work
+
+
+@pytest.fixture
+def write_chapter(workplace):
+    """Write a small chapter for the lookup: ``write_chapter(*cells, name=..., parameters=...)``."""
+
+    def write(*cells: str, name: str = "tiny_chapter", **parts) -> Path:
+        path = workplace.parent / "chapters" / f"{name}.ipynb"
+        nbformat.write(notebook(*cells, **parts), path)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def tiny(write_chapter):
+    """The chapter ``tiny_chapter`` with one claim that is reproduced."""
+    return write_chapter(GLUE, CLAIM)

@@ -1,0 +1,155 @@
+"""The command without a kernel: bad input gives status 2, one message, and writes nothing."""
+
+import json
+
+import nbformat
+import pytest
+
+from qhlib.book import __all__ as exported
+from qhlib.book.cli import main
+
+BAD_PARAMETERS = {
+    "misspelt": (["n_seds=2"], "did you mean n_seeds?"),
+    "unknown": (["zzz=2"], "zzz: there is no such parameter"),
+    "text for an int": (["seed=abc"], "seed: expected int, got 'abc'"),
+    "float for an int": (["seed=1.5"], "seed: expected int"),
+    "whole float for an int": (["seed=2.0"], "write 2"),
+    "bool for an int": (["seed=true"], "seed: expected int"),
+    "nothing": (["seed="], "seed: expected int, got ''"),
+    "negative": (["seed=-1"], "seed: -1 is not in [0, 2147483647]"),
+    "zero": (["n_seeds=0"], "n_seeds: 0 is not in [1, 64]"),
+    "too large": (["n_seeds=65"], "n_seeds: 65 is not in [1, 64]"),
+    "huge": (["seed=" + "9" * 100], "bits is not in"),
+    "absurdly huge": (["seed=" + "9" * 5000], "seed: expected int"),
+    "NaN": (["rate=nan"], "rate: nan is not a finite number"),
+    "infinite": (["rate=inf"], "rate: inf is not a finite number"),
+    "minus infinite": (["rate=-inf"], "rate: -inf is not a finite number"),
+    "overflow": (["rate=1e999"], "rate: inf is not a finite number"),
+    "open end": (["rate=0"], "rate: 0.0 is not in (0, inf)"),
+    "comma": (["rate=0,5"], "rate: expected float, got '0,5'"),
+    "code for a float": (["rate=__import__('os').getcwd()"], "rate: expected float"),
+    "code for an int": (["seed=2**3"], "seed: expected int, got '2**3'"),
+    "bool as a number": (["noisy=1"], "noisy: expected bool"),
+    "bool as a word": (["noisy=yes"], "noisy: expected bool"),
+    "empty list": (["radii=[]"], "radii: the list is empty"),
+    "entry out of range": (["radii=[0.5, 1.0]"], "radii[1]: 1.0 is not in (0, 1)"),
+    "entry of text": (['radii=[0.5, "0.7"]'], "radii[1]: expected float, got '0.7' as text"),
+    "entry NaN": (["radii=[NaN]"], "radii[0]: nan is not a finite number"),
+    "list without brackets": (["radii=0.5,0.7"], "radii: expected list[float]"),
+    "number for a list": (["radii=0.5"], "radii: expected list[float]"),
+    "nested list": (["radii=[[0.5]]"], "radii[0]: expected float"),
+    "broken list": (["radii=[0.5"], "radii: expected list[float]"),
+    "code for a list": (["radii=list(range(3))"], "radii: expected list[float]"),
+    "dictionary": (['radii={"a": 1}'], "radii: expected list[float]"),
+    "wrong choice": (["device=tpu"], "device: 'tpu' is not one of {cpu, cuda}"),
+    "code for a choice": (['device=cpu"; import os #'], "device: "),
+    "no value": (["seed"], "write it as -p name=value"),
+    "no name": (["=3"], "write it as -p name=value"),
+    "twice": (["seed=1", "seed=2"], "the parameter seed is set twice"),
+    "several": (["n_seds=2", "rate=0"], "2 parameters of tiny_chapter cannot be used"),
+}
+
+
+def refused(arguments, words, capsys, workplace):
+    """Status 2, exactly one message that holds `words`, and no file."""
+    before = sorted(workplace.rglob("*"))
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("qhlib: ") == 1 and err.startswith("qhlib: ")
+    assert words in err and "Traceback" not in err
+    assert sorted(workplace.rglob("*")) == before
+    return err
+
+
+@pytest.mark.parametrize("kind", BAD_PARAMETERS)
+def test_bad_parameters_are_refused_before_a_kernel_starts(kind, tiny, capsys, workplace):
+    texts, words = BAD_PARAMETERS[kind]
+    options = [option for text in texts for option in ("-p", text)]
+    err = refused(["run", "tiny_chapter", *options, "-o", "out.ipynb", "--html"], words, capsys, workplace)
+    assert len(err) < 600
+
+
+def test_bad_runs_are_refused(tiny, capsys, workplace):
+    (workplace / "there.ipynb").write_text("{}")
+    (workplace / "page.html").write_text("")
+    cases = [
+        (["tiny_chaptr"], "did you mean tiny_chapter?"),
+        (["nothing/here.ipynb"], "no notebook at nothing/here.ipynb"),
+        (["there.ipynb"], "has no list of cells"),
+        (["page.html"], "no valid JSON"),
+        (["tiny_chapter", "--preset", "smoek"], "did you mean smoke?"),
+        (["tiny_chapter", "-o", "missing/out.ipynb"], "does not exist"),
+        (["tiny_chapter", "-o", "."], "is a directory"),
+        (["tiny_chapter", "-o", "out.html"], "must end in .ipynb"),
+        (["tiny_chapter", "-o", "there.ipynb"], "--force"),
+        (["tiny_chapter", "-o", "page.ipynb", "--html"], "--force"),
+        (["tiny_chapter", "-o", str(tiny), "--force"], "is the chapter's own notebook"),
+        (["tiny_chapter", "-o", str(tiny.parent / "out.ipynb")], "holds the book's chapters"),
+    ]
+    for arguments, words in cases:
+        refused(["run", *arguments], words, capsys, workplace)
+
+
+def test_a_badly_declared_chapter_is_refused(write_chapter, capsys, workplace):
+    write_chapter(parameters="seed: int = 0")
+    refused(["run", "tiny_chapter"], "tiny_chapter: parameters cell, line 'seed: int = 0'", capsys, workplace)
+    write_chapter(presets="PRESETS = {'smoke': {'seed': -1}}")
+    refused(["run", "tiny_chapter"], "preset smoke", capsys, workplace)
+
+
+def test_files_without_claims_are_refused(tiny, capsys, workplace):
+    (workplace / "text.ipynb").write_text("no JSON")
+    nbformat.write(nbformat.v4.new_notebook(), workplace / "empty.ipynb")
+    cases = [("missing.ipynb", "No such file"), ("text.ipynb", "no valid JSON"), ("empty.ipynb", "no claims")]
+    for name, words in [*cases, (str(tiny), "it has not been executed"), (str(workplace), "Is a directory")]:
+        refused(["claims", name], words, capsys, workplace)
+
+
+def test_a_broken_command_line_has_status_2(workplace, capsys):
+    for arguments in [[], ["fly"], ["run"], ["claims"], ["run", "a", "--unknown"]]:
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 2 and "usage: qhlib" in capsys.readouterr().err
+
+
+def test_list_and_describe(tiny, capsys):
+    assert main(["list"]) == 0
+    assert "tiny_chapter" in capsys.readouterr().out
+    assert main(["list", "--json"]) == 0
+    row = next(row for row in json.loads(capsys.readouterr().out) if row["name"] == "tiny_chapter")
+    assert row["title"] == "A tiny chapter"
+    for name in ("tiny_chapter", "tiny_chapter.ipynb", str(tiny)):
+        assert main(["describe", name, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert [row["name"] for row in found["parameters"]][:2] == ["seed", "n_seeds"]
+        assert found["presets"]["smoke"] == {"n_seeds": 1, "radii": [0.5]}
+    assert main(["describe", "tiny_chapter"]) == 0
+    out = capsys.readouterr().out
+    assert (
+        "radii: list[float] in (0, 1), default [0.55, 0.7, 0.9]" in out and "paper: the same as book" in out
+    )
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0 and capsys.readouterr().out.startswith("qhlib 0.")
+
+
+def test_papermills_help_lists_every_parameter(tiny):
+    from click.testing import CliRunner
+    from papermill.cli import papermill
+
+    shown = CliRunner().invoke(papermill, ["--help-notebook", str(tiny)]).output
+    for text in (
+        "seed: int (default 0)",
+        "radii: list[float]",
+        "ball radii as a share of the distance (0, 1)",
+    ):
+        assert text in shown
+
+
+def test_every_exported_name_exists():
+    import qhlib.book
+
+    assert all(getattr(qhlib.book, name) for name in exported)

@@ -1,0 +1,171 @@
+"""Runs with a kernel: the end is believed only when it was reached, and what ran is kept."""
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import nbformat
+import pytest
+
+from qhlib.book.cli import main
+from qhlib.book.errors import BookError, RunFailed
+from qhlib.book.records import read_record, record_of, stopped_at
+from qhlib.book.running import run
+
+DEVIATES = (
+    'chapter.claim("one", "s", source="t", basis="derived", predicted=1.0, measured=rate, '
+    'tolerance=0.6, tolerance_from="u", outside="rate too large" if rate > 100 else "")\n'
+    'print("made the claim")'
+)
+
+
+def test_a_run_with_other_parameters_from_another_directory(tiny, workplace, capsys):
+    arguments = ["run", "tiny_chapter", "-p", "rate=2", "--preset", "smoke", "--html"]
+    assert main(arguments) == 0
+    out, err = capsys.readouterr()
+    path, page = workplace / "tiny_chapter-smoke.ipynb", workplace / "tiny_chapter-smoke.html"
+    assert out.split() == [str(path), str(page)]
+    assert "tiny_chapter: A tiny chapter (cell" in err
+
+    record = read_record(path)
+    assert record.stopped == "" and record.chapter == "tiny_chapter" and record.at_book_parameters is False
+    assert record.finished["parameters"]["n_seeds"] == 1 and record.finished["parameters"]["rate"] == 2.0
+    assert record.finished["seconds"] > 0 and "numpy" in record.finished["versions"]
+    assert [row["measured"] for row in record.claims] == [1.0 + 2e-9]
+    saved = nbformat.read(path, as_version=4)
+    nbformat.validate(saved)
+    assert saved.metadata.kernelspec.name == "python3"
+    assert saved.metadata.papermill.parameters["rate"] == 2.0
+
+    assert main(["claims", str(path), "--json", "--check"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    leading = ["id", "statement", "source", "basis", "predicted", "measured", "tolerance", "verdict"]
+    assert list(row)[: len(leading)] == leading and row["verdict"] == "reproduced"
+    assert main(["claims", str(path), str(path)]) == 0
+    assert capsys.readouterr().out.count("tiny/one") == 2
+
+    offline(page.read_text(encoding="utf-8"))
+
+
+def offline(html):
+    """The page asks for nothing from elsewhere, and MyST's markup is gone."""
+    scripts = re.findall(r"<script[^>]*>", html)
+    assert not [tag for tag in scripts if "src=" in tag]
+    # The scripts' own text holds addresses (namespaces, licences) that nothing requests.
+    body = re.sub(r"<script>.*?</script>", "", html, flags=re.DOTALL)
+    assert not re.findall(r"""(?:src|href)\s*=\s*["'](?!data:|#)[^"']*""", body)
+    assert "@import" not in body and not re.findall(r"url\((?!data:|#)", body)
+    assert "The value is 0.630, as (kunin2023asymmetric) say in" in body
+    assert "<strong>Theorem (Main).</strong>" in body and "{prf:" not in body and "{glue" not in body
+    assert 'id="claim-one"' in body and '<table class="qhlib-claims"' in body
+    assert "application/vnd.qhlib" not in body
+
+
+def test_a_failing_cell_keeps_the_partial_notebook(write_chapter, workplace, capsys):
+    write_chapter("done = 1", DEVIATES, "# why\nstate = 1 / 0\n", "never = 1")
+    assert main(["run", "tiny_chapter", "-o", "out.ipynb", "--html"]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("qhlib: ") == 1
+    assert "cell [7], `state = 1 / 0`, failed: ZeroDivisionError: division by zero" in err
+    assert f"as far as it ran is {workplace / 'out.ipynb'}" in err
+    assert sorted(path.name for path in workplace.iterdir()) == ["out.ipynb"]
+    # the claim that was made before the failure can be read, and the check notices the failure
+    assert main(["claims", "out.ipynb"]) == 0
+    out, err = capsys.readouterr()
+    assert "tiny/one" in out and "the run is not complete: cell [7]" in err
+    assert main(["claims", "out.ipynb", "--check"]) == 1
+    # a second run does not overwrite it, and with --force it does
+    assert main(["run", "tiny_chapter", "-o", "out.ipynb"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("cell", "words"),
+    [
+        ("import sys\nsys.exit(0)", "cell [5], `import sys`, left the notebook with sys.exit"),
+        ("import os\nos._exit(0)", "cell [5], `import os`, stopped: DeadKernelError"),
+        ("import time\ntime.sleep(60)", "cell [5], `import time`, stopped: CellTimeoutError"),
+    ],
+    ids=["sys.exit", "kernel death", "time limit"],
+)
+def test_ends_that_papermill_calls_success_are_noticed(cell, words, write_chapter, workplace):
+    write_chapter(cell, "never = 1")
+    stream = io.StringIO()
+    with pytest.raises(RunFailed) as caught:
+        run("tiny_chapter", output="out.ipynb", timeout=3, stream=stream)
+    assert words in str(caught.value)
+    assert "starting the kernel" in stream.getvalue()
+    saved = nbformat.read("out.ipynb", as_version=4)
+    assert stopped_at(saved) and record_of(saved).finished is None
+    never = next(cell for cell in saved.cells if cell.source == "never = 1")
+    assert never.metadata.papermill.status == "not run"
+
+
+def test_deviations_fail_the_check_and_outside_does_not(write_chapter, workplace, capsys):
+    write_chapter(DEVIATES)
+    assert run("tiny_chapter", {"rate": 0.1}, output="a.ipynb", stream=io.StringIO()).name == "a.ipynb"
+    assert main(["claims", "a.ipynb"]) == 0
+    assert main(["claims", "a.ipynb", "--check"]) == 1
+    assert "tiny/one deviates" in capsys.readouterr().err
+    run("tiny_chapter", {"rate": 200.0}, output="a.ipynb", force=True, stream=io.StringIO())
+    assert main(["claims", "a.ipynb", "--check", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["outside"] == "rate too large"
+
+
+def test_plain_papermill_is_stopped_by_the_chapter_itself(tiny, workplace):
+    command = [sys.executable, "-m", "papermill", str(tiny), "out.ipynb", "--no-progress-bar"]
+    wrong = ["-p", "n_sed", "3", "-p", "noisy", "false", "-y", "rate: 1e-3"]
+    done = subprocess.run([*command, *wrong], capture_output=True, text=True)
+    assert done.returncode == 1
+    for words in (
+        "3 parameters of tiny_chapter cannot be used:",
+        "n_sed: there is no such parameter; did you mean n_seeds?",
+        "noisy: expected bool, got 'false' as text; write true or false (papermill: True or False)",
+        "rate: expected float, got '1e-3' as text; write 0.001",
+    ):
+        assert words in done.stderr
+    saved = nbformat.read("out.ipynb", as_version=4)
+    (error,) = [o for cell in saved.cells for o in cell.get("outputs", []) if o.output_type == "error"]
+    assert len(error.traceback) == 1 and "Traceback" not in error.traceback[0]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX systems")
+def test_an_interrupted_run_keeps_what_it_wrote(write_chapter, workplace):
+    write_chapter("import time, pathlib\npathlib.Path('started').touch()\ntime.sleep(60)")
+    command = [sys.executable, "-m", "qhlib.book.cli", "run", "tiny_chapter", "-o", "out.ipynb"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (workplace / "started").exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert f"tiny_chapter was interrupted; the notebook as far as it ran is {workplace / 'out.ipynb'}" in err
+    assert "Traceback" not in err
+    assert stopped_at(nbformat.read("out.ipynb", as_version=4))
+
+
+def test_paths_with_braces_and_default_names(tiny, workplace, monkeypatch):
+    from qhlib.book import running
+
+    written = []
+    monkeypatch.setattr(running, "execute", lambda planned, *_: written.append(planned.output.name))
+    (workplace / "{odd} place").mkdir()
+    monkeypatch.chdir(workplace / "{odd} place")
+    for _ in range(3):
+        run("tiny_chapter", preset="smoke", stream=io.StringIO())
+    assert written == [f"tiny_chapter-smoke{suffix}.ipynb" for suffix in ("", "-2", "-3")]
+
+
+def test_a_missing_paper_preset_is_the_books(tiny, workplace, monkeypatch):
+    from qhlib.book import running
+
+    planned = running.plan("tiny_chapter", preset="paper")
+    assert planned.notes and "no separate preset paper; using book" in planned.notes[0]
+    assert planned.values["n_seeds"] == 4
+    with pytest.raises(BookError, match="did you mean paper"):
+        running.plan("tiny_chapter", preset="papr")
