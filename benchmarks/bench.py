@@ -21,12 +21,11 @@ import torch  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
+from qhlib.affine import follow_affine  # noqa: E402
 from qhlib.data import gaussian_labels, generator, in_span, separable_linear  # noqa: E402
 from qhlib.flow import follow  # noqa: E402
-from qhlib.implicit import follow_implicit  # noqa: E402
-from qhlib.leaky import kinks, polish_leaky_relu, second_layer  # noqa: E402
+from qhlib.leaky import kinks, polish_leaky_relu, second_layer, two_layer_leaky_relu  # noqa: E402
 from qhlib.limits import CERTIFIED, kkt_residual  # noqa: E402
-from qhlib.models import two_layer  # noqa: E402
 from qhlib.models import linear as linear_model  # noqa: E402
 from qhlib.reference import hard_margin  # noqa: E402
 
@@ -47,7 +46,7 @@ def cpu(function) -> tuple[float, object]:
 
 def certified_limit(quick: bool) -> dict:
     """Two-layer leaky ReLU, n=20, d=m=50: a certified limit, against the first residual of 1e-2 of Lyu & Li."""
-    model, rates, rows = partial(two_layer, slope=SLOPE), {"W": 1.0}, []
+    model, rates, rows = partial(two_layer_leaky_relu, slope=SLOPE), {"W": 1.0}, []
     for seed in range(2 if quick else 5):
         raw, W0 = gaussian_labels(20, 50, seed), start(50, 50, seed=seed)
         a = second_layer(50)
@@ -64,17 +63,27 @@ def certified_limit(quick: bool) -> dict:
         data, basis = in_span(raw)
         evaluate = baselines.two_layer(data.X.numpy(), data.y.numpy(), a.numpy(), SLOPE)
 
-        def residual(theta, data=data, a=a):
+        def residual(theta, near, data=data, a=a):
             here = {"W": torch.as_tensor(theta).reshape(1, 50, -1)}
             if not bool((model(here, data.X) * data.y > 0).all()):
                 return 1.0
-            # kinks as wide as 1e-2 of the longest weight: the smallest residual that can be claimed for it
-            return kkt_residual(model, data, here, rates, kinks=kinks(data, a, SLOPE, near=1e-2)).residual.item()
+            return kkt_residual(model, data, here, rates, kinks=kinks(data, a, SLOPE, near=near)).residual.item()
 
-        rival = baselines.lyu_li(evaluate, (W0 @ basis).numpy().ravel())
-        seconds, gradients, theta, reached = baselines.race(
-            rival, lambda theta: residual(theta) <= 1e-2, seconds=2 if quick else 20
-        )
+        # Its iterates never lie on a kink exactly, so its residual depends on how near counts as on it. The engine's
+        # own certificate uses 1e-9; for the rival every width is shown, the widest (1e-2) the most generous.
+        rival = {}
+        for near in (1e-2, 1e-3, 1e-4, 1e-9):
+            method = baselines.lyu_li(evaluate, (W0 @ basis).numpy().ravel())
+            seconds, gradients, theta, reached = baselines.race(
+                method, lambda theta, near=near: residual(theta, near) <= 1e-2, seconds=2 if quick else 6
+            )
+            rival[f"{near:g}"] = {
+                "seconds": seconds,
+                "gradients": gradients,
+                "reached": reached,
+                "residual": residual(theta, near),
+                "ratio": seconds / float(np.median(times)),
+            }
         rows.append(
             {
                 "seed": seed,
@@ -83,11 +92,7 @@ def certified_limit(quick: bool) -> dict:
                 "residual": limit.certificate.residual.item(),
                 "complementarity": limit.certificate.complementarity.item(),
                 "certified": bool(limit.certified.all()),
-                "lyu_li_s": seconds,
-                "lyu_li_gradients": gradients,
-                "lyu_li_reached": reached,
-                "lyu_li_residual": residual(theta),
-                "ratio": seconds / float(np.median(times)),
+                "lyu_li": rival,
             }
         )
     return {"rows": rows}
@@ -101,7 +106,7 @@ def fidelity(quick: bool) -> dict:
     # crossed. What is orthogonal to the data never moves and belongs to neither direction.
     pull = 1e-3 * 50**0.5 * second_layer(50)[:, None] * (data.y @ data.X)
     W = pull[None] + 0.1 * start(50, 500) @ basis
-    model, theta0 = partial(two_layer, slope=SLOPE), W.numpy().ravel()
+    model, theta0 = partial(two_layer_leaky_relu, slope=SLOPE), W.numpy().ravel()
     evaluate = baselines.two_layer(data.X.numpy(), data.y.numpy(), second_layer(50).numpy(), SLOPE)
 
     def field(_, theta):
@@ -185,8 +190,9 @@ def linear_gap(quick: bool) -> dict:
         gap = lambda theta, A=A, best=best: 1 - (A @ theta).min() / np.linalg.norm(theta) / best.value  # noqa: E731
 
         def engine(goal, data=data, w0=w0, gap=gap):
-            at = [10.0**k for k in range(2, 9)]
-            for state in follow_implicit(linear_model, data, {"w": w0}, at=at, rtol=1e-4, method="LSODA"):
+            # the caller looks every half decade, near the goal every twentieth of one
+            at = [10 ** (k / 2) for k in range(4, 12)] + [10 ** (5.8 + k / 20) for k in range(25)]
+            for state in follow_affine(linear_model, data, {"w": w0}, at=at):
                 if gap(state.params["w"][0].numpy()) <= goal:
                     return state
             return state
@@ -220,7 +226,7 @@ def linear_gap(quick: bool) -> dict:
             times, states = zip(*(cpu(lambda goal=goal: engine(goal)) for _ in range(5)), strict=True)
             last = states[-1]
             ours[goal] = (float(np.median(times)), last.gradients, gap(last.params["w"][0].numpy()), last)
-        row = {"seed": seed, "method": "engine, LSODA in log-loss time"}
+        row = {"seed": seed, "method": "engine, log-loss time"}
         for goal, (seconds, gradients, reached, last) in ours.items():
             row[f"{goal:g}"] = {"seconds": seconds, "gradients": gradients, "gap": reached}
             row["trust"] = last.trust.item()
@@ -258,11 +264,11 @@ def overhead(quick: bool) -> dict:
     """Seed-steps per second, n=20, d=m=50: the textbook loop, the engine with one seed and with 16."""
     data, basis = in_span(gaussian_labels(20, 50, 0))
     full = gaussian_labels(20, 50, 0)
-    model, steps, rates = partial(two_layer, slope=SLOPE), 300, {"textbook": [], "one": [], "stacked": []}
+    model, steps, rates = partial(two_layer_leaky_relu, slope=SLOPE), 300, {"textbook": [], "one": [], "stacked": []}
 
     def engine(seeds):
         W = start(50, 50, seeds) @ basis
-        return lambda: [None for _ in follow(model, data, {"W": W}, until=np.inf, max_steps=steps)]
+        return lambda: [None for _ in follow(model, data, {"W": W}, at=[1e9], max_steps=steps)]
 
     runs = {
         "textbook": (lambda: baselines.textbook_loop(full.X, full.y, 50, SLOPE, steps), 1),
@@ -280,7 +286,7 @@ def overhead(quick: bool) -> dict:
 
 def cost(quick: bool) -> dict:
     """CPU seconds of the follower against n, d, m, seeds (100 steps each) and log(1/L), with log-log slopes."""
-    model = partial(two_layer, slope=SLOPE)
+    model = partial(two_layer_leaky_relu, slope=SLOPE)
     base = {"n": 20, "d": 50, "m": 50, "seeds": 1}
     grids = {
         "n": [20, 40, 80, 160, 320],
@@ -331,15 +337,18 @@ def show(results: dict, console: Console) -> dict:
     number = lambda v, form: "not reached" if v is None else format(v, form)  # noqa: E731
 
     table = Table(title="Certified limit: two-layer leaky ReLU 0.5, n=20, d=m=50 (CPU s)")
-    for column in ("seed", "engine s", "gradients", "residual", "compl.", "Lyu & Li to 1e-2: s", "gradients", "ratio"):
+    widths = list(limit[0]["lyu_li"])
+    rivals = [f"Lyu & Li to 1e-2, kinks within {width}: s (x)" for width in widths]
+    for column in ("seed", "engine s", "gradients", "residual", "compl.", *rivals):
         table.add_column(column, justify="right")
     for r in limit:
-        sign = "" if r["lyu_li_reached"] else ">"
-        table.add_row(
-            str(r["seed"]), f"{r['engine_s']:.3f}", str(r["engine_gradients"]), f"{r['residual']:.0e}",
-            f"{r['complementarity']:.0e}", f"{sign}{r['lyu_li_s']:.2f}", str(r["lyu_li_gradients"]),
-            f"{sign}{r['ratio']:.0f}",
-        )  # fmt: skip
+        cells = []
+        for width in widths:
+            cell = r["lyu_li"][width]
+            sign = "" if cell["reached"] else ">"
+            cells.append(f"{sign}{cell['seconds']:.2f} ({sign}{cell['ratio']:.1f})")
+        table.add_row(str(r["seed"]), f"{r['engine_s']:.3f}", str(r["engine_gradients"]), f"{r['residual']:.0e}",
+                      f"{r['complementarity']:.0e}", *cells)  # fmt: skip
     console.print(table)
 
     faith = results["fidelity"]
@@ -387,7 +396,11 @@ def show(results: dict, console: Console) -> dict:
         ("certified limit, residual <= 1e-6: CPU s (worst seed)", max(r["engine_s"] for r in limit), "<=", 0.2),
         ("its residual and complementarity (worst seed)",
          max(max(r["residual"], r["complementarity"]) for r in limit), "<=", CERTIFIED),
-        ("Lyu & Li to residual 1e-2 / engine to the limit (worst seed)", min(r["ratio"] for r in limit), ">=", 15),
+        *(
+            (f"Lyu & Li to residual 1e-2 (kinks within {width}) / engine to the limit (worst seed)",
+             min(r["lyu_li"][width]["ratio"] for r in limit), ">=", 15)
+            for width in widths
+        ),
         ("direction error at L=1e-1000, d=500 (best engine row)",
          min(r["errors"][-1] for r in faith["rows"] if r["method"].startswith("engine")), "<=", 5e-5),
         ("dual acceleration / engine to gap 1e-6 (worst seed)", min(faster), ">=", 10),

@@ -124,7 +124,8 @@ def follow(
     while True:
         remaining = goal - ell
         done = np.abs(remaining) <= LANDING * max(1.0, abs(goal)) if targets else remaining <= 0
-        if done.all():
+        some = done.any()
+        if some and done.all():
             following = next(goals, None)
             if following is None:
                 yield state(f"Every seed reached log(1/L) = {goal:g}.", True)
@@ -138,11 +139,12 @@ def follow(
             yield state(stop, False)
             return
 
-        want = np.where(done, 0.0, np.minimum(own, remaining) if targets else own)
+        want = np.minimum(own, remaining) if targets else own
+        want = np.where(done, 0.0, want) if some else want
         # relative motion first: far from separation 1/|g|^2 would throw theta across the landscape
         most = stretch * size * length
-        want = np.where(most > 0, np.minimum(want, most), want)
-        safe = np.where(length > 0, length, 1.0) ** 2
+        want = np.minimum(want, np.where(most > 0, most, np.inf))
+        safe = (np.where(length > 0, length, 1.0) if some else length) ** 2
         trial = move(theta, want / safe, g)
         q_new, ell_new, g_new = ascent(model, data, unflatten(trial, params))
         gradients += 1
@@ -160,11 +162,11 @@ def follow(
             own = np.where(accept & (want < own), np.maximum(own, wish), wish)
             own = np.where(done, step, np.minimum(own, step))
         else:
-            gain = np.divide(_host(ell_new) - ell, want, out=np.ones_like(ell), where=want != 0)
+            rise = _host(ell_new) - ell
             # a step that lost ground was too long; a mere landing correction may go either way
-            accept = done | (gain > 0) | (want < 1e-6)
-            own = np.where(~(gain >= 0.5), 0.5 * np.maximum(want, 1e-6), np.minimum(1.1 * own, step))
-            own = np.where(done, step, own)
+            accept = done | (rise > 0) | (want < 1e-6)
+            own = np.where(np.abs(rise) >= 0.5 * np.abs(want), np.minimum(1.1 * own, step), 0.5 * np.maximum(want, 1e-6))
+            own = np.where(done, step, own) if some else own
         steps += 1
         if accept.all():
             theta, g, q, ell = trial, g_new, q_new, _host(ell_new)
@@ -172,7 +174,7 @@ def follow(
             keep = torch.as_tensor(accept, device=theta.device)[:, None]
             theta, g, q = torch.where(keep, trial, theta), torch.where(keep, g_new, g), torch.where(keep, q_new, q)
             ell = np.where(accept, _host(ell_new), ell)
-        clock = clock + np.where(accept, want, 0.0)
+        clock = clock + want * accept
         if targets is None:
             yield state()
             clock, risen = np.zeros_like(ell), ell.copy()

@@ -22,9 +22,10 @@ import scipy.integrate
 import torch
 from scipy.optimize import brentq
 
+from qhlib.affine import affine_margins
 from qhlib.data import Data
 from qhlib.flow import State, follow
-from qhlib.margins import Model, ascent, hessian, jacobian, margins
+from qhlib.margins import Model, ascent, hessian
 from qhlib.params import Params, flatten, unflatten
 
 SOLVERS = {"BDF": scipy.integrate.BDF, "Radau": scipy.integrate.Radau, "LSODA": scipy.integrate.LSODA}
@@ -84,7 +85,7 @@ def follow_implicit(
         raise ValueError(f"the flow starts at log(1/L) = {ell0:.6g}, above the first value of at, {targets[0]:.6g}")
 
     evaluations, steps, began = 0, 0, time.monotonic()
-    affine = _affine_margins(model, data, params)
+    affine = affine_margins(model, data, params)
 
     def as_params(vector: np.ndarray) -> Params:
         return unflatten(torch.as_tensor(vector, dtype=theta0.dtype, device=theta0.device)[None], params)
@@ -206,20 +207,3 @@ def follow_far(
             return
         params = last.params
     yield from follow_implicit(model, data, params, at=at, **options)
-
-
-def _affine_margins(model: Model, data: Data, params: Params) -> tuple[np.ndarray, np.ndarray] | None:
-    """``(q0, J)`` with ``q = q0 + J theta``, (k,) and (k, p), if the margins are affine in theta; else None.
-
-    A linear model then needs no autograd, which costs ten times its arithmetic. Checked at random points, where a
-    model that is not affine would agree only by accident.
-    """
-    theta = flatten(params).detach()
-    J, q = jacobian(model, data, params)[0], margins(model, data, params)[0].detach()
-    rng = torch.Generator().manual_seed(0)
-    for length in (1.0, 30.0):
-        away = length * torch.randn(theta.shape, generator=rng, dtype=theta.dtype).to(theta.device)
-        there = margins(model, data, unflatten(theta + away, params))[0].detach()
-        if not torch.allclose(there, q + J @ away[0], rtol=1e-10, atol=1e-10 * float(J.abs().max())):
-            return None
-    return (q - J @ theta[0]).cpu().numpy(), J.cpu().numpy()

@@ -1,4 +1,4 @@
-"""pyproject.toml, environment.yml and the lock say the same, and the repository can be installed from each."""
+"""pyproject.toml, environment.yml and the lock say the same, and the repository installs from each."""
 
 import re
 import subprocess
@@ -27,7 +27,9 @@ def project(root):
 def lock(root) -> dict[str, str]:
     lines = (root / "constraints.txt").read_text("utf8").splitlines()
     pins = [line for line in lines if line and not line.startswith("#")]
-    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", pin) for pin in pins), "exact public versions only"
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", pin) for pin in pins), (
+        "exact public versions only"
+    )
     return {canonicalize_name(name): version for name, version in (pin.split("==") for pin in pins)}
 
 
@@ -57,7 +59,7 @@ def test_the_lock_holds_neither_this_package_nor_the_installer(lock):
 
 
 def test_the_lock_is_closed(lock):
-    """What a locked package needs is locked as well, or an installation would not be the one that was tested."""
+    """What a locked package needs is locked too, or an installation would not be the one that was tested."""
     missing = set()
     for name in lock:
         try:
@@ -74,7 +76,9 @@ def test_the_lock_is_closed(lock):
 def test_numerics_alone_install_no_book_machinery(project):
     core = names(requirements(project))
     assert not core & BOOK_MACHINERY
-    assert all(op.operator != "==" for req in requirements(project) for op in req.specifier), "lower bounds only"
+    assert all(op.operator != "==" for req in requirements(project) for op in req.specifier), (
+        "lower bounds only"
+    )
 
 
 def test_the_named_packages_are_named_in_both(project, environment):
@@ -95,7 +99,9 @@ def test_environment_installs_this_project_under_the_lock(project, environment):
     assert "-c constraints.txt" in lines and "-e .[book]" in lines
     assert names(map(Requirement, plain_pip(environment))) <= names(requirements(project, "book"))
     conda = [d for d in environment["dependencies"] if isinstance(d, str)]
-    assert {"pip", "python=3.11"} == set(conda), "Python alone comes from conda: the rest is pinned by the lock"
+    assert {"pip", "python=3.11"} == set(conda), (
+        "Python alone comes from conda: the rest is pinned by the lock"
+    )
     assert Requirement("python" + project["requires-python"]).specifier.contains("3.11")
 
 
@@ -104,7 +110,17 @@ def test_repo2docker_accepts_the_repository(root, tmp_path):
     # A copy of the few files it reads: it walks the whole folder, .venv and _build too.
     for name in ("environment.yml", "pyproject.toml", "constraints.txt"):
         (tmp_path / name).write_text((root / name).read_text("utf8"), "utf8")
-    command = [sys.executable, "-m", "repo2docker", "--no-build", "--debug", "--user-id", "1000", "--user-name", "reader"]
+    command = [
+        sys.executable,
+        "-m",
+        "repo2docker",
+        "--no-build",
+        "--debug",
+        "--user-id",
+        "1000",
+        "--user-name",
+        "reader",
+    ]
     done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, timeout=120)
     told = done.stdout + done.stderr
     assert done.returncode == 0, told[-2000:]

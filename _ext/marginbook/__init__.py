@@ -2,13 +2,16 @@
 
 One module per subject, each with its own ``setup``:
 
-* ``cures``      the stock faults: outside requests, stale caches, console errors, singlehtml
-* ``progress``   says on the terminal what is being executed
-* ``chapters``   reads claims and provenance out of each executed notebook, and fails the build where they do not hold
-* ``pages``      the scorecard and the status page, rendered from what ``chapters`` read
-* ``apidoc``     the API reference, from the docstrings of every module that is there
+* ``cures``: the stock faults (outside requests, stale caches, console errors, singlehtml)
+* ``progress``: says on the terminal what is being executed, and last of all why it failed
+* ``chapters``: reads claims and provenance out of each executed notebook, and fails the build where one
+  does not hold
+* ``pages``: the scorecard and the status page, rendered from what ``chapters`` read
+* ``apidoc``: the API reference, from the docstrings of every module that is there
+* ``fingerprint``: what names a cache and a finished book; ``pdf``: the book as one file; both are scripts too
 
-They live in an extension rather than in the Makefile, so that a plain ``jupyter-book build .`` has them as well.
+They live in an extension rather than in the Makefile, so that a plain ``jupyter-book build .`` has them as
+well.
 """
 
 from . import apidoc, chapters, cures, pages, progress

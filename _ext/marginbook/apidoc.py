@@ -1,8 +1,9 @@
-"""``{qhlib-api} FOLDER``: the reference of every public module in FOLDER that is there when the book is built.
+"""``{qhlib-api} FOLDER``: the reference of every public module in FOLDER that is there when the book is
+built.
 
-Docstrings are written to be read in a terminal: plain text, Unicode formulas, indented blocks, doctests. They are
-turned here into reStructuredText that cannot be misread (``|θ|`` is no substitution, ``w_`` no link), so that
-a strict build depends on what a docstring says and not on its punctuation.
+Docstrings are written to be read in a terminal: plain text, Unicode formulas, indented blocks, doctests.
+They are turned here into reStructuredText that cannot be misread (``|θ|`` is no substitution, ``w_`` no
+link), so that a strict build depends on what a docstring says and not on its punctuation.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ def insert_reference(app, docname, source):
     def sections(place) -> str:
         names = public_modules(Path(app.srcdir), place[1])
         app.env.metadata[docname]["marginbook_api"] = f"{place[1]}: {names}"
-        return "\n".join(SECTION_OF_MODULE.format(name=name) for name in names) or "No module is documented yet."
+        return (
+            "\n".join(SECTION_OF_MODULE.format(name=name) for name in names) or "No module is documented yet."
+        )
 
     source[0] = PLACE.sub(sections, source[0])
 
@@ -83,7 +86,9 @@ def _add_block(out: list[str], block: list[str]) -> None:
     heading = SECTION.fullmatch(block[0].strip())
     if heading and (len(block) == 1 or block[1].startswith((" ", "---"))):
         out += [f"**{heading[1]}**", ""]
-        rest = textwrap.dedent("\n".join(line for line in block[1:] if not re.fullmatch(r"-+", line))).splitlines()
+        rest = textwrap.dedent(
+            "\n".join(line for line in block[1:] if not re.fullmatch(r"-+", line))
+        ).splitlines()
         entries: list[str] = []
         for line in rest:
             if line.startswith(" ") and entries:
@@ -126,7 +131,7 @@ def _runs(block: list[str]):
 
 
 def paragraph(lines: list[str]) -> str:
-    """One line of text in which only `code` is marked up. The leading empty escape keeps '1.' or '..' plain text."""
+    """One line in which only `code` is marked up. The leading empty escape keeps '1.' or '..' plain text."""
 
     def piece(match) -> str:
         code = match["a"] or match["b"]

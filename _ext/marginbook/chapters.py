@@ -1,10 +1,12 @@
 """Reads each executed notebook's claims and provenance, and fails the build where the book does not hold.
 
-A chapter leaves its claims and its provenance as data outputs; `qhlib.book.records` reads them. They are taken from
-the execution cache: the copy that myst-nb leaves in jupyter_execute has no outputs when the cache had the notebook.
+A chapter leaves its claims and its provenance as data outputs; `qhlib.book.records` reads them. They are
+taken from the execution cache: the copy that myst-nb leaves in jupyter_execute has no outputs when the
+cache had the notebook.
 
-What is found is kept in the environment per page. The check runs at `env-updated` over *all* pages: Sphinx has not
-stored the environment yet, so after a failure the same pages are read, and fail, again on the next call.
+What is found is kept in the environment per page. The check runs at `env-updated` over *all* pages: Sphinx
+has not stored the environment yet, so after a failure the same pages are read, and fail, again on the next
+call.
 """
 
 from __future__ import annotations
@@ -65,7 +67,9 @@ def read_page(app, doctree):
     execution = env.nb_metadata.get(docname, {}).get("exec_data") if hasattr(env, "nb_metadata") else None
     if execution and env.doc2path(docname).endswith(".ipynb"):
         notebook = _executed_notebook(app, docname)
-        page.update(executed=True, record=record_of(notebook), runtime=execution["runtime"], mtime=execution["mtime"])
+        page.update(
+            executed=True, record=record_of(notebook), runtime=execution["runtime"], mtime=execution["mtime"]
+        )
         for cell in notebook["cells"]:
             for output in cell.get("outputs", []):
                 if output.get("name") == "stderr":
@@ -76,7 +80,7 @@ def read_page(app, doctree):
 
 
 def _executed_notebook(app, docname: str):
-    """The notebook with its outputs; also put where the stock copy lies, so that a download is what the page shows."""
+    """The notebook with its outputs; also put in place of the stock copy, which may have none."""
     notebook = nbformat.read(app.env.doc2path(docname), as_version=4)
     _, executed = get_cache(app.config.nb_execution_cache_path).merge_match_into_notebook(notebook)
     path = Path(app.outdir).parent / "jupyter_execute" / f"{docname}.ipynb"
@@ -85,19 +89,23 @@ def _executed_notebook(app, docname: str):
 
 
 def check(app, env):
-    """env-updated: the warnings are repeated for unchanged pages too, so that -W fails as often as it is called."""
+    """env-updated: warnings are repeated for unchanged pages, so that -W fails as often as it is called."""
     for docname, page in pages_of(env).items():
         for name in page["images_without_text"]:
             text = "image %s has no written alt text (for an output: cell metadata mystnb.image.alt)"
             logger.warning(text, name, location=docname, type="marginbook", subtype="alt")
         for line in page["warnings"]:
             logger.warning("Python warned: %s", line, location=docname, type="marginbook", subtype="stderr")
-    faults = [fault for docname, page in chapters_of(env).items() for fault in _faults(docname, page["record"])]
+    faults = [
+        fault for docname, page in chapters_of(env).items() for fault in _faults(docname, page["record"])
+    ]
     first_place = {}
     for docname, page in chapters_of(env).items():
         for row in page["record"].claims:
             if row["id"] in first_place:
-                faults.append(f"{docname}: the claim id {row['id']} is used before, in {first_place[row['id']]}")
+                faults.append(
+                    f"{docname}: the claim id {row['id']} is used before, in {first_place[row['id']]}"
+                )
             first_place[row["id"]] = docname
     if faults:
         raise say_last(BookDoesNotHold("\n  " + "\n  ".join(faults)))
@@ -109,8 +117,8 @@ def _faults(docname: str, record):
     for row in record.claims:
         if row_fails(row) and record.at_book_parameters is not False:
             yield (
-                f"{docname}: {row['id']} deviates: predicted {prediction(row)}, measured {measurement(row)}, tolerance "
-                f"{tolerance(row)}. Find out why, or declare it with expected_deviation and its reason"
+                f"{docname}: {row['id']} deviates: predicted {prediction(row)}, measured {measurement(row)}, "
+                f"tolerance {tolerance(row)}. Find out why, or declare it with expected_deviation=…"
             )
 
 

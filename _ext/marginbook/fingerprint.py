@@ -1,10 +1,12 @@
-"""Fingerprints of what a build depends on. Standard library only: the Makefile calls this before anything else.
+"""Fingerprints of what a build depends on. Standard library only: the Makefile calls this before anything
+else.
 
-jupyter-cache knows a notebook by its code cells alone. An edit in qhlib or an upgraded library would leave the old
-numbers on the page, so the cache's folder is named after everything else that numbers depend on.
+jupyter-cache knows a notebook by its code cells alone. An edit in qhlib or an upgraded library would leave
+the old numbers on the page, so the cache's folder is named after everything else that numbers depend on.
 
-Conventions: a fingerprint is the first 16 hex digits of a SHA-256 over (relative path, bytes) of the files in sorted
-order and over the versions of the installed distributions that the package names as its dependencies.
+Conventions: a fingerprint is the first 16 hex digits of a SHA-256 over (relative path, bytes) of the files
+in sorted order and over the versions of the installed distributions that the package names as its
+dependencies.
 """
 
 from __future__ import annotations
@@ -17,7 +19,17 @@ from pathlib import Path
 
 LOCK = ("constraints.txt", "pyproject.toml")
 # Everything a page is made of. Tests and benchmarks are not: editing them leaves the book as it is.
-BOOK_INPUTS = ("_config.yml", "_toc.yml", "references.bib", *LOCK, "*.md", "_ext", "_static", "notebooks", "qhlib")
+BOOK_INPUTS = (
+    "_config.yml",
+    "_toc.yml",
+    "references.bib",
+    *LOCK,
+    "*.md",
+    "_ext",
+    "_static",
+    "notebooks",
+    "qhlib",
+)
 NOT_SOURCES = {"__pycache__", ".ipynb_checkpoints", ".jupyter_cache"}
 
 
@@ -29,7 +41,7 @@ def files_under(path: Path) -> list[Path]:
 
 
 def core_versions(root: Path) -> list[str]:
-    """The installed versions of the packages that pyproject.toml names, with Python's: a library upgrade shows here."""
+    """Installed versions of Python and of what pyproject.toml names: a library upgrade shows here."""
     pyproject = root / "pyproject.toml"
     text = pyproject.read_text("utf8") if pyproject.exists() else ""
     versions = ["python " + ".".join(map(str, sys.version_info[:2]))]

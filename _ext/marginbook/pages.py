@@ -1,9 +1,10 @@
-"""The generated pages: ``{scorecard}`` (every claim of the book) and ``{bookstatus}`` (what it was built with).
+"""The generated pages: ``{scorecard}`` (every claim of the book) and ``{bookstatus}`` (what it was built
+with).
 
-Both directives leave an empty node while pages are read. It is filled when all pages are known, and the pages that
-hold one are written again on every build. The tables are HTML by hand: each cell carries its column's name, so that
-a narrow screen can show a row as a card (see _static/book.css), and explicit roles, because a table shown as
-cards is no table for a screen reader otherwise.
+Both directives leave an empty node while pages are read. It is filled when all pages are known, and the
+pages that hold one are written again on every build. The tables are HTML by hand: each cell carries its
+column's name, so that a narrow screen can show a row as a card (see _static/book.css), and explicit roles,
+because a table shown as cards is no table for a screen reader otherwise.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ MEANING = {
     "outside": "the assumptions do not hold for these parameters, so nothing is asserted",
 }
 COLUMNS = (
-    "id", "chapter", "statement", "source", "basis", "relation", "predicted", "measured", "tolerance", "relative",
-    "tolerance_from", "verdict", "outside", "expected_deviation", "entries", "link",
+    "id", "chapter", "statement", "source", "basis", "relation", "predicted", "measured", "tolerance",
+    "relative", "tolerance_from", "verdict", "outside", "expected_deviation", "entries", "link",
 )  # fmt: skip
 CLAIM_HEADS = ("claim", "predicted", "measured", "tolerance", "verdict")
 NOTEBOOK_HEADS = ("notebook", "result", "time to run", "claims", "executed")
@@ -56,14 +57,16 @@ def generated_pages(app, env):
 
 def fill(app, doctree, docname):
     """doctree-resolved: put the tables in."""
-    for empty in list(doctree.findall(lambda n: isinstance(n, nodes.math) and "marginbook-empty" in n["classes"])):
+    for empty in list(
+        doctree.findall(lambda n: isinstance(n, nodes.math) and "marginbook-empty" in n["classes"])
+    ):
         empty.parent.remove(empty)
     for node in list(doctree.findall(Generated)):
         render = {"scorecard": scorecard, "bookstatus": status}[node["kind"]]
         node.replace_self(nodes.raw("", render(app, docname), format="html"))
 
 
-# --- the scorecard ---------------------------------------------------------------------------------------------------
+# --- the scorecard --------------------------------------------------------------------------------
 
 
 def scorecard(app, docname) -> str:
@@ -72,11 +75,13 @@ def scorecard(app, docname) -> str:
     if not counts:
         return "<p>No chapter of this build makes a claim yet.</p>"
     items = "".join(
-        f"<li>{counts[word]} <strong>{_badge(word)}</strong>: {meaning}</li>" for word, meaning in MEANING.items()
+        f"<li>{counts[word]} <strong>{_badge(word)}</strong>: {meaning}</li>"
+        for word, meaning in MEANING.items()
     )
     parts = [
         f'<p>{counts.total()} claims:</p><ul class="verdicts">{items}</ul>'
-        '<p>The same rows as data: <a href="scorecard.csv">scorecard.csv</a>, <a href="scorecard.json">scorecard.json</a>.</p>'
+        '<p>The same rows as data: <a href="scorecard.csv">scorecard.csv</a>, '
+        '<a href="scorecard.json">scorecard.json</a>.</p>'
     ]
     for name, record in chapters.items():
         link, title = app.builder.get_relative_uri(docname, name), app.env.titles[name].astext()
@@ -91,7 +96,8 @@ def _claim_cells(row: dict, link: str) -> tuple[str, ...]:
     reason = row["outside"] or row["expected_deviation"]
     note = f"<br><small>{math_html(reason)}</small>" if reason else ""
     return (
-        f'<a href="{link}#{escape(row["anchor"])}"><code>{escape(row["id"])}</code></a><br>{math_html(row["statement"])}'
+        f'<a href="{link}#{escape(row["anchor"])}"><code>{escape(row["id"])}</code></a>'
+        f"<br>{math_html(row['statement'])}"
         f"<br><small>{escape(BASES[row['basis']])}: {math_html(row['source'])}</small>",
         escape(prediction(row)),
         escape(measurement(row)),
@@ -118,8 +124,9 @@ def _row(heads, cells) -> str:
 def _table(title: str, heads, rows: str, kind: str = "facts") -> str:
     head = "".join(f'<th role="columnheader" scope="col">{escape(h)}</th>' for h in heads)
     return (
-        f'<table class="stacking {kind} table" role="table" aria-label="{escape(title)}"><thead role="rowgroup">'
-        f'<tr role="row">{head}</tr></thead><tbody role="rowgroup">{rows}</tbody></table>'
+        f'<table class="stacking {kind} table" role="table" aria-label="{escape(title)}">'
+        f'<thead role="rowgroup"><tr role="row">{head}</tr></thead>'
+        f'<tbody role="rowgroup">{rows}</tbody></table>'
     )
 
 
@@ -128,7 +135,11 @@ def write_downloads(app, exception):
     if exception is not None or app.builder.format != "html":
         return
     rows = [
-        {"chapter": page["record"].chapter, **row, "link": f"{app.builder.get_target_uri(name)}#{row['anchor']}"}
+        {
+            "chapter": page["record"].chapter,
+            **row,
+            "link": f"{app.builder.get_target_uri(name)}#{row['anchor']}",
+        }
         for name, page in chapters_of(app.env).items()
         for row in page["record"].claims
     ]
@@ -140,7 +151,7 @@ def write_downloads(app, exception):
         writer.writerows(rows)
 
 
-# --- the status page -------------------------------------------------------------------------------------------------
+# --- the status page ------------------------------------------------------------------------------
 
 
 def status(app, docname) -> str:
@@ -164,12 +175,16 @@ def status(app, docname) -> str:
         "built": _when(datetime.now(timezone.utc)),
     }
     title = "Executed notebooks"
-    table = _table(title, NOTEBOOK_HEADS, "".join(rows)) if rows else "<p>This build executed no notebook.</p>"
+    table = (
+        _table(title, NOTEBOOK_HEADS, "".join(rows)) if rows else "<p>This build executed no notebook.</p>"
+    )
     parts = [f'<h2 id="executed-notebooks">{title}</h2>{table}']
     for title, facts in (("This build", build), ("Versions", versions), ("Machine", machine)):
         if facts:
             lines = "".join(_row(("what", "value"), (escape(k), escape(str(v)))) for k, v in facts.items())
-            parts.append(f'<h2 id="{nodes.make_id(title)}">{title}</h2>' + _table(title, ("what", "value"), lines))
+            parts.append(
+                f'<h2 id="{nodes.make_id(title)}">{title}</h2>' + _table(title, ("what", "value"), lines)
+            )
     return "\n".join(parts)
 
 

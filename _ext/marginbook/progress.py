@@ -1,6 +1,8 @@
-"""Says which notebook is being executed, how far it is and how long it took; and why it failed, as the last word.
+"""Says which notebook is being executed, how far it is and how long it took; and why it failed, as the last
+word.
 
-A build is silent for minutes otherwise, and buries the error of a cell under a hundred lines of its own traceback.
+A build is silent for minutes otherwise, and buries the error of a cell under a hundred lines of its own
+traceback.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ def say_last(error: SphinxError) -> SphinxError:
 
 
 def with_progress(execute):
-    """`execute` (jupyter-cache's single_nb_execution) with lines on the terminal; nbclient's hooks give the cell."""
+    """`execute` (jupyter-cache's single_nb_execution) with lines on the terminal, by nbclient's hooks."""
 
     def run(notebook, *args, **kwargs):
         lines = (line for cell in notebook.cells for line in cell.source.splitlines())

@@ -35,7 +35,7 @@ def chapter_cells(name: str, *cells: str) -> list:
 
 @dataclass
 class ScratchBook:
-    """A tiny book in `folder`: the repository's settings, extension and generated pages, and its own chapters.
+    """A tiny book in `folder`: the repository's settings, extension and generated pages; its own chapters.
 
     Its `qhlib/` holds one number that chapters read, in place of the sources of the package.
     """
@@ -59,13 +59,24 @@ class ScratchBook:
         notebook = V4.new_notebook(cells=chapter_cells(name, *cells, *end))
         notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
         nbformat.write(notebook, self.folder / "notebooks" / f"{name}.ipynb")
-        pages = [p.relative_to(self.folder).with_suffix("") for p in (self.folder / "notebooks").glob("*.ipynb")]
-        files = "".join(f"\n- file: {page.as_posix()}" for page in [*sorted(pages), Path("scorecard"), Path("status")])
+        pages = [
+            p.relative_to(self.folder).with_suffix("") for p in (self.folder / "notebooks").glob("*.ipynb")
+        ]
+        files = "".join(
+            f"\n- file: {page.as_posix()}" for page in [*sorted(pages), Path("scorecard"), Path("status")]
+        )
         (self.folder / "_toc.yml").write_text(f"format: jb-book\nroot: intro\nchapters:{files}\n", "utf8")
 
     def build(self, *flags: str) -> subprocess.CompletedProcess:
         """A plain `jupyter-book build`, as a reader types it, with `flags`."""
-        command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", *flags, "."]
+        command = [
+            sys.executable,
+            "-c",
+            "from jupyter_book.cli.main import main; main()",
+            "build",
+            *flags,
+            ".",
+        ]
         env = {**os.environ, "QHLIB_NOTEBOOKS": str(self.folder / "notebooks"), "NO_COLOR": "1"}
         done = subprocess.run(command, cwd=self.folder, env=env, capture_output=True, text=True, timeout=300)
         done.told = done.stdout + done.stderr
@@ -98,7 +109,7 @@ def chromium():
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
     path = next(filter(None, map(shutil.which, names)), None)
     if path is None:
-        lacking = "no Chromium is installed (Debian: apt-get install chromium): the pages were not looked at in a browser"
+        lacking = "no Chromium is installed (apt-get install chromium): no page was looked at"
         if os.environ.get("QHLIB_REQUIRE_CHROMIUM") == "1":
             pytest.fail(lacking)
         pytest.skip(lacking)
@@ -111,18 +122,23 @@ def chromium():
 
 @pytest.fixture(scope="session")
 def open_page(chromium):
-    """``with open_page(width, scheme) as (page, heard)``: `heard` collects console errors and outside requests."""
+    """``with open_page(width, scheme) as (page, heard)``: `heard` holds console errors and outside requests."""
 
     @contextlib.contextmanager
     def opened(width: int = 1280, scheme: str = "light"):
         context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
         page, heard = context.new_page(), []
-        page.on("console", lambda m: m.type in ("error", "warning") and heard.append(f"console {m.type}: {m.text}"))
+        page.on(
+            "console",
+            lambda m: m.type in ("error", "warning") and heard.append(f"console {m.type}: {m.text}"),
+        )
         page.on("pageerror", lambda e: heard.append(f"uncaught: {e}"))
         page.on("requestfailed", lambda r: heard.append(f"failed: {r.url}"))
         page.on(
             "request",
-            lambda r: r.url.startswith(("file:", "data:", "blob:")) or heard.append(f"outside request: {r.url}"),
+            lambda r: (
+                r.url.startswith(("file:", "data:", "blob:")) or heard.append(f"outside request: {r.url}")
+            ),
         )
         yield page, heard
         context.close()

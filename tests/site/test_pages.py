@@ -20,13 +20,14 @@ async () => {
     if (el.textContent.trim() && !el.querySelector("mjx-container")) say("math not typeset", el);
   for (const el of document.querySelectorAll("mjx-merror, [data-mjx-error]")) say("math with an error", el);
   for (const el of document.querySelectorAll("main p, main li, main td, main figcaption"))
-    if (/\\\\\\(|\\\\\\[|\\$\\$/.test([...el.childNodes].filter(n => n.nodeType === 3).map(n => n.data).join(" ")))
+    if ([...el.childNodes].some(n => n.nodeType === 3 && /\\\\\\(|\\\\\\[|\\$\\$/.test(n.data)))
       say("TeX shown as text", el);
   const wide = document.documentElement.scrollWidth - window.innerWidth;
   if (wide > 0) {
     const out = [...document.querySelectorAll("main *")].find(el => {
       if (el.getBoundingClientRect().right <= window.innerWidth + 1) return false;
-      for (let a = el.parentElement; a; a = a.parentElement) if (getComputedStyle(a).overflowX !== "visible") return false;
+      for (let a = el.parentElement; a; a = a.parentElement)
+        if (getComputedStyle(a).overflowX !== "visible") return false;
       return true;
     });
     say(`the page is ${wide} px wider than the screen`, out);
@@ -37,14 +38,18 @@ async () => {
 
 
 def html_pages(site: Path) -> list[Path]:
-    return sorted(p for p in site.rglob("*.html") if "_static" not in p.relative_to(site).parts and p.name != "index.html")
+    return sorted(
+        p
+        for p in site.rglob("*.html")
+        if "_static" not in p.relative_to(site).parts and p.name != "index.html"
+    )
 
 
 FIRST_MODULE = {"include": ["article section section"]}
 
 
 def violations(axe, page, context=None, **options) -> list[str]:
-    """Whatever axe finds. Preloading is for one rule on style sheets, which a page opened from disk may not read."""
+    """Whatever axe finds. Preloading serves one rule on style sheets, which a page from disk may not read."""
     options = {"preload": False, "resultTypes": ["violations"], **options}
     return [
         f"axe {v['id']} ({len(v['nodes'])}×): " + "; ".join(node["html"][:120] for node in v["nodes"][:3])
@@ -94,8 +99,7 @@ def test_internal_links_and_anchors_resolve(site):
     from bs4 import BeautifulSoup
 
     soups = {p.resolve(): BeautifulSoup(p.read_text("utf8"), "html.parser") for p in html_pages(site)}
-    anchors = {p: {t["id"] for t in s.find_all(id=True)} | {t["name"] for t in s.find_all("a", {"name": True})}
-               for p, s in soups.items()}  # fmt: skip
+    anchors = {p: {tag["id"] for tag in soup.find_all(id=True)} for p, soup in soups.items()}
     broken = []
     for path, soup in soups.items():
         for link in soup.find_all("a", href=True):

@@ -9,15 +9,15 @@ import pytest
 
 V4 = nbformat.v4
 NUMBER = 'from pathlib import Path\nprint("the number is", Path("../qhlib/number.txt").read_text())'
-FIGURE = 'import matplotlib.pyplot as plt\nplt.figure(figsize=(2, 1));\nplt.plot([1, 2]);'
+FIGURE = "import matplotlib.pyplot as plt\nplt.figure(figsize=(2, 1));\nplt.plot([1, 2]);"
 
 
 def claim(name: str, measured: float, **more: str) -> str:
     """Code of a claim that predicts 1 within 0.01."""
     rest = "".join(f", {key}={value!r}" for key, value in more.items())
     return (
-        f"chapter.claim({name!r}, 'The ratio $q/\\\\|w\\\\|$ is 1', source='Theorem 1', basis='stated', predicted=1.0, "
-        f"measured={measured!r}, tolerance=0.01, tolerance_from='the last step'{rest});"
+        f"chapter.claim({name!r}, 'The ratio $q/\\\\|w\\\\|$ is 1', source='Theorem 1', basis='stated', "
+        f"predicted=1.0, measured={measured!r}, tolerance=0.01, tolerance_from='the last step'{rest});"
     )
 
 
@@ -44,7 +44,10 @@ def good(new_book):
 
 def test_a_sound_book_builds_strictly_and_says_what_it_does(good):
     assert good.done.returncode == 0, good.done.told[-3000:]
-    assert "executing “The chapter good”" in good.done.told and "executed “The chapter good” in" in good.done.told
+    assert (
+        "executing “The chapter good”" in good.done.told
+        and "executed “The chapter good” in" in good.done.told
+    )
     assert "halfway" not in good.html("notebooks/good"), "progress on stderr is no part of the page"
 
 
@@ -131,7 +134,7 @@ def test_what_does_not_hold_fails_every_build(new_book):
 
 
 def test_a_missing_alt_text_and_a_python_warning_fail_every_strict_build(new_book):
-    """The trap: an output's alt text is a file name unless the cell says otherwise, and -W forgets pages it knows."""
+    """The trap: an output's alt text is a file name by default, and -W forgets the pages it has read."""
     book = new_book()
     book.write("wordless", figure(), 'import warnings; warnings.warn("beware", stacklevel=1)')
     for _ in range(2):
