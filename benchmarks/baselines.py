@@ -135,6 +135,8 @@ def race(
             pass
         spent += time.process_time() - began
         count += chunk
+        if not np.isfinite(theta).all():
+            break  # diverged
         if good(theta):
             return spent, count, theta, True
     return spent, count, theta, False

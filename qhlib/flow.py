@@ -152,6 +152,8 @@ def follow(
             ahead = _host((g_new * g_new).sum(1))
             heun = move(move(theta, 0.5 * want / safe, g), 0.5 * want / np.where(ahead > 0, ahead, 1.0), g_new)
             error = _host(torch.linalg.vector_norm(heun - trial, dim=1)) / (tol * np.where(size > 0, size, 1.0))
+            # margins are of size ell and enter the loss through e^-q: they must be right absolutely, not relatively
+            error *= np.maximum(1.0, ell)
             error = np.where(np.isfinite(error), error, np.inf)
             trial = heun
             q_new, ell_new, g_new = ascent(model, data, unflatten(trial, params))

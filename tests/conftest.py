@@ -19,6 +19,7 @@ def root() -> Path:
     return ROOT
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
     """Tests under tests/site share one browser and a few builds: keep them in one worker of pytest-xdist."""
     for item in items:

@@ -47,10 +47,13 @@ class ScratchBook:
             shutil.copy(ROOT / name, self.folder / name)
         for name in ("_ext", "_static"):
             shutil.copytree(ROOT / name, self.folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        (self.folder / "intro.md").write_text("# A scratch book\n", "utf8")
+        self.set_intro("A scratch book")
         (self.folder / "qhlib").mkdir()
         (self.folder / "notebooks").mkdir()
         self.set_number(1)
+
+    def set_intro(self, text: str) -> None:
+        (self.folder / "intro.md").write_text(f"# {text}\n", "utf8")
 
     def set_number(self, value: int) -> None:
         (self.folder / "qhlib" / "number.txt").write_text(str(value), "utf8")
@@ -99,7 +102,9 @@ def site() -> Path:
     """The pages of the book itself; built now if what lies there is missing or older than its sources."""
     command = ["make", "--no-print-directory", "pages", f"VENV={sys.prefix}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1800)
-    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    if done.returncode != 0:
+        told = [line for line in done.stderr.splitlines() if "WARNING:" in line or "ERROR:" in line]
+        pytest.fail("the book does not build:\n" + "\n".join([*told, done.stderr[-500:]]), pytrace=False)
     return ROOT / "_build" / "html"
 
 
@@ -122,7 +127,7 @@ def chromium():
 
 @pytest.fixture(scope="session")
 def open_page(chromium):
-    """``with open_page(width, scheme) as (page, heard)``: `heard` holds console errors and outside requests."""
+    """``with open_page(width, scheme) as (page, heard)``: `heard` holds errors and outside requests."""
 
     @contextlib.contextmanager
     def opened(width: int = 1280, scheme: str = "light"):

@@ -29,6 +29,7 @@ def figure(**metadata) -> dict:
 def good(new_book):
     """A book without a fault, built strictly."""
     book = new_book()
+    book.set_intro("A book\n\n```{chapter-figure} fig-line\n:alt: The line again\nThe same *line*.\n```")
     book.write(
         "good",
         NUMBER,
@@ -64,6 +65,15 @@ def test_scorecard_lists_every_claim_with_its_place(good):
         assert [r["id"] for r in csv.DictReader(file)] == [r["id"] for r in rows]
 
 
+def test_a_chapters_figure_is_shown_on_the_front_page(good):
+    from bs4 import BeautifulSoup
+
+    figure = BeautifulSoup(good.html("intro"), "html.parser").find("figure")
+    image = figure.find("img")
+    assert image["alt"] == "The line again" and (good.folder / "_build/html" / image["src"]).exists()
+    assert "The same line." in figure.find("figcaption").get_text()
+
+
 def test_status_tells_versions_and_durations(good):
     page = good.html("status")
     assert "ran to its last cell" in page and "torch" in page and "fingerprint" in page
@@ -72,7 +82,7 @@ def test_status_tells_versions_and_durations(good):
 def test_a_second_build_has_the_claims_from_the_cache(good):
     """The trap: myst-nb leaves a notebook without outputs when it found it in the cache."""
     (good.folder / "notebooks" / "good.ipynb").touch()
-    (good.folder / "intro.md").write_text("# A scratch book, edited\n", "utf8")
+    good.set_intro("A book, edited")
     done = good.build("-W", "-n", "--keep-going")
     assert done.returncode == 0, done.told[-3000:]
     assert "executing “" not in done.told

@@ -1,0 +1,111 @@
+"""Every chapter in its smoke preset, from a foreign directory, with its claims checked; and what it refuses."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from qhlib.book.notebooks import chapter_paths
+from qhlib.book.records import read_record
+from qhlib.book.running import run
+
+ROOT = Path(__file__).resolve().parents[2]
+CHAPTERS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+# seeds that nothing was tuned on: the date on which the test was written, and a large one
+SEEDS = [20261121, 1_999_999_973]
+
+
+def verdicts(path) -> dict[str, str]:
+    record = read_record(path)
+    assert record.finished, record.stopped
+    return {row["id"].split("/")[1]: row["verdict"] for row in record.claims}
+
+
+def test_the_chapters_are_found():
+    assert CHAPTERS and set(CHAPTERS) <= set(chapter_paths())
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_smoke_preset_reproduces_its_claims(chapter, seed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = run(chapter, {"seed": seed}, "smoke", tmp_path / "out.ipynb")
+    record = read_record(path)
+    assert record.finished, record.stopped
+    wrong = [row for row in record.claims if row["verdict"] == "deviates" and not row["expected_deviation"]]
+    assert record.claims and not wrong, wrong
+
+
+def test_leaving_the_theorem_makes_its_claims_outside(tmp_path):
+    """Balls that the lower block can separate: the closed form is not asserted, the homogeneous control still is."""
+    path = run("asymmetric_margin", {"radii": [0.4, 0.6]}, "smoke", tmp_path / "out.ipynb")
+    found = verdicts(path)
+    assert found["ball-robustness"] == found["ball-robustness-depth-three"] == "outside"
+    assert found["ball-robustness-control"] == found["ball-robustness-cone"] == "reproduced"
+    assert found["neural-collapse-unbalanced"] == "outside"
+
+
+def test_plain_papermill_runs_from_any_directory_and_validates(tmp_path):
+    source = ROOT / "notebooks" / "asymmetric_margin.ipynb"
+    listed = subprocess.run(
+        [sys.executable, "-m", "papermill", "--help-notebook", str(source)], capture_output=True, text=True, cwd=tmp_path
+    )
+    for name in ("seed", "n_seeds", "device", "radii", "collapse_cases", "resnet_width"):
+        assert f"{name}:" in listed.stdout
+    refused = subprocess.run(
+        [sys.executable, "-m", "papermill", str(source), "out.ipynb", "-p", "sede", "7"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert refused.returncode == 1
+    assert "sede" in refused.stderr and "seed" in refused.stderr
+
+
+BAD = {
+    "misspelt": ["sede=7"],
+    "misspelt long": ["cascade_radius=[0.4]"],
+    "wrong type": ["seed=seven"],
+    "float for int": ["n_seeds=2.5"],
+    "bool for int": ["n_seeds=true"],
+    "negative seed": ["seed=-1"],
+    "negative count": ["n_seeds=-3"],
+    "zero seeds": ["n_seeds=0"],
+    "huge": ["n_seeds=1000000000000"],
+    "huger than 64 bits": ["seed=99999999999999999999999"],
+    "not a number": ["kkt_ell=nan"],
+    "infinite": ["ball_ell=inf"],
+    "minus infinity": ["rates_ell=-inf"],
+    "radius of one: the balls touch": ["radii=[0.6, 1.0]"],
+    "radius above one: not separable": ["radii=[1.5]"],
+    "negative radius": ["cascade_radii=[-0.2]"],
+    "zero radius": ["radii=[0.0]"],
+    "empty list": ["radii=[]"],
+    "list of strings": ["radii=['a']"],
+    "scalar for list": ["radii=0.6"],
+    "not a list": ["radii=[0.6"],
+    "NaN in a list": ["radii=[NaN]"],
+    "code": ["seed=__import__('os').system('touch pwned')"],
+    "code in a choice": ["device=cpu; import os"],
+    "unknown choice": ["device=tpu"],
+    "unknown case": ["collapse_cases=['bn-2-2']"],
+    "no value": ["seed"],
+    "too flat": ["tilt=0"],
+    "too few samples": ["samples=3"],
+    "two faults": ["seed=-1", "n_seeds=zero"],
+}
+
+
+@pytest.mark.parametrize("assignments", BAD.values(), ids=BAD.keys())
+def test_bad_parameters_are_refused_before_anything_is_written(assignments, tmp_path, monkeypatch, capsys):
+    from qhlib.book.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    options = [part for assignment in assignments for part in ("-p", assignment)]
+    assert main(["run", "asymmetric_margin", "--preset", "smoke", *options]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("qhlib: ") == 1 and "Traceback" not in err
+    for assignment in assignments:
+        assert assignment.split("=")[0] in err
+    assert not list(tmp_path.iterdir())

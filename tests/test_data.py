@@ -1,0 +1,48 @@
+"""Data sets have the properties their docstrings state, for any seed."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qhlib.data import Data, gaussian_labels, in_span, separable_linear
+from qhlib.reference import hard_margin
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**31 - 1), st.integers(2, 30), st.integers(1, 8), st.floats(0.01, 2))
+def test_separable_by_at_least_the_gap(seed, n, d, gap):
+    assert hard_margin(separable_linear(n, d, seed, gap)).value >= gap * (1 - 1e-9)
+
+
+def test_seeds_repeat_and_differ_and_leave_the_global_generator_alone():
+    state = torch.random.get_rng_state()
+    a, b, c = gaussian_labels(5, 3, 1), gaussian_labels(5, 3, 1), gaussian_labels(5, 3, 2)
+    assert torch.equal(a.X, b.X) and not torch.equal(a.X, c.X)
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_mean_shifts_the_first_coordinate_by_the_label():
+    shift = gaussian_labels(6, 3, 0, mean=2.0).X - gaussian_labels(6, 3, 0).X
+    assert torch.equal(shift[:, 0].sign(), gaussian_labels(6, 3, 0).y) and float(shift[:, 1:].abs().max()) == 0
+
+
+@pytest.mark.parametrize("call", [lambda: gaussian_labels(0, 3), lambda: separable_linear(3, 0)])
+def test_empty_sizes_raise(call):
+    with pytest.raises(ValueError):
+        call()
+
+
+@pytest.mark.parametrize("gap", [0.0, -1.0, float("nan")])
+def test_a_gap_that_does_not_separate_raises(gap):
+    with pytest.raises(ValueError):
+        separable_linear(3, 2, gap=gap)
+
+
+@pytest.mark.parametrize("shape", [(4, 9), (9, 4), (3, 4, 9)])
+def test_in_span_keeps_inner_products(shape):
+    X = torch.randn(*shape, dtype=torch.float64)
+    reduced, Q = in_span(Data(X, torch.ones(shape[-2], dtype=torch.float64)))
+    assert reduced.X.shape[-1] == min(shape[-2:])
+    torch.testing.assert_close(reduced.X @ reduced.X.mT, X @ X.mT)
+    torch.testing.assert_close(reduced.X @ Q.mT, X)

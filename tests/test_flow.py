@@ -1,0 +1,192 @@
+"""The follower: where it lands, how fast it converges, that seeds do not mix, and why it stops."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.integrate
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qhlib.data import gaussian_labels, separable_linear
+from qhlib.flow import follow
+from qhlib.margins import ascent
+from qhlib.params import angle, flatten
+from qhlib.reference import hard_margin
+
+
+def linear(params, X):
+    return params["w"] @ X.T
+
+
+def cubic(params, X):
+    """Homogeneous of degree 3: log-loss flow d theta / ds = g would blow up in finite s."""
+    return torch.einsum("sj,sjn->sn", params["a"], (params["W"] @ X.T) ** 2)
+
+
+def relu(params, X):
+    h = torch.relu(params["W"] @ X.T)
+    return h[:, ::2].sum(1) - h[:, 1::2].sum(1)
+
+
+def draw(seed, **shapes):
+    rng = torch.Generator().manual_seed(seed)
+    return {name: torch.randn(*shape, generator=rng, dtype=torch.float64) for name, shape in shapes.items()}
+
+
+def end(*args, **options):
+    *_, last = follow(*args, **options)
+    return last
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    st.integers(0, 10**6),
+    st.lists(st.floats(1, 300), min_size=1, max_size=4, unique=True),
+    st.sampled_from([None, 1e-3]),
+)
+def test_every_seed_lands_on_every_value(seed, levels, tol):
+    levels = sorted(levels)
+    data = separable_linear(12, 3, seed, gap=0.3)
+    states = list(follow(linear, data, draw(seed, w=(3, 3)), at=[x + 1e-3 * i for i, x in enumerate(levels)], tol=tol))
+    assert states[-1].reached and len(states) == len(levels) + 1
+    for i, (state, level) in enumerate(zip(states[1:], levels, strict=True)):
+        assert float((state.ell - level - 1e-3 * i).abs().max()) <= 1e-9 * max(1, level)
+        q = state.margins
+        assert torch.allclose(-torch.logsumexp(-q, 1), state.ell, rtol=1e-12)
+
+
+@pytest.mark.parametrize("tol", [None, 1e-4])
+def test_stacked_seeds_equal_seeds_alone(tol):
+    data, start = gaussian_labels(6, 4), draw(1, W=(3, 4, 4), a=(3, 4))
+    together = end(cubic, data, start, at=[50.0], tol=tol)
+    for s in range(3):
+        alone = end(cubic, data, {name: t[s : s + 1] for name, t in start.items()}, at=[50.0], tol=tol)
+        mine = flatten(together.params)[s : s + 1]
+        # other seeds add steps but never change this one's; only the landing's last digits may differ
+        torch.testing.assert_close(mine, flatten(alone.params), rtol=1e-7, atol=1e-8)
+
+
+def test_linear_flow_goes_to_the_hard_margin():
+    data = separable_linear(30, 4, seed=2)
+    best = hard_margin(data)
+    gaps = []
+    for state in list(follow(linear, data, draw(0, w=(1, 4)), at=[1e2, 1e3], tol=1e-3))[1:]:
+        gaps.append(1 - float(state.margins.min() / state.params["w"].norm()) / best.value)
+    assert 0 < gaps[1] < gaps[0] and gaps[1] * 1e3 == pytest.approx(gaps[0] * 1e2, rel=0.2)  # the gap falls like 1/ell
+    assert float(angle(state.params["w"], torch.as_tensor(best.x)[None])) < 0.05
+
+
+def reference(model, data, start, level):
+    """The same curve by SciPy's DOP853, from NumPy, at rtol 1e-12."""
+    like = {name: t.shape for name, t in start.items()}
+
+    def as_params(vector):
+        pieces, at = {}, 0
+        for name, shape in like.items():
+            size = math.prod(shape)
+            pieces[name] = torch.as_tensor(vector[at : at + size]).reshape(shape)
+            at += size
+        return pieces
+
+    def field(_, vector):
+        g = ascent(model, data, as_params(vector))[2][0].numpy()
+        return g / (g @ g)
+
+    ell0 = float(ascent(model, data, start)[1])
+    path = scipy.integrate.solve_ivp(
+        field, (ell0, level), flatten(start)[0].numpy(), "DOP853", rtol=1e-12, atol=1e-13
+    )
+    return path.y[:, -1]
+
+
+def test_order_of_convergence_against_an_independent_integrator():
+    data, start = gaussian_labels(5, 3), draw(3, W=(1, 3, 3), a=(1, 3))
+    start = end(cubic, data, start, at=[3.0], tol=1e-3).params
+    truth = reference(cubic, data, start, 12.0)
+    error = lambda **o: np.linalg.norm(flatten(end(cubic, data, start, at=[12.0], **o).params)[0] - truth)  # noqa: E731
+    euler = [error(step=h) for h in (0.2, 0.1, 0.05)]
+    orders = np.log2(np.divide(euler[:-1], euler[1:]))
+    assert (np.abs(orders - 1) < 0.15).all(), orders
+    # Heun: the local error estimate is of second order, so the error follows tol
+    heun = [error(tol=tol) for tol in (1e-4, 1e-6)]
+    assert heun[1] < heun[0] / 20 and heun[1] < 1e-5 * np.linalg.norm(truth)
+
+
+def test_trust_tells_a_smooth_flow_from_a_sliding_one():
+    data = gaussian_labels(20, 10, 0)
+    start = end(cubic, data, draw(0, W=(1, 6, 10), a=(1, 6)), at=[5.0], tol=1e-3).params
+    smooth = [abs(end(cubic, data, start, at=[10.0], step=h).trust.item() - 1) for h in (0.5, 0.05, 0.005)]
+    assert smooth[0] > smooth[1] > smooth[2] and smooth[2] < 1e-2
+    slide = {"W": draw(1, W=(1, 20, 10))["W"] / 3}
+    sliding = [abs(end(relu, data, slide, at=[30.0, 40.0], step=h).trust.item() - 1) for h in (0.1, 0.02)]
+    assert min(sliding) > 0.02, sliding
+
+
+def test_loss_far_below_the_smallest_float():
+    last = end(cubic, gaussian_labels(4, 6), draw(0, W=(1, 3, 6), a=(1, 3)), at=[5e3], max_steps=20_000)
+    assert last.reached and last.ell.item() == pytest.approx(5e3)  # L = 1e-2171
+    assert torch.isfinite(last.margins).all() and last.margins.min() > 5e3
+
+
+def test_start_at_the_origin_and_before_separation():
+    data = separable_linear(10, 3, 0)
+    last = end(linear, data, {"w": torch.zeros(1, 3, dtype=torch.float64)}, at=[20.0])
+    assert last.reached
+
+
+def test_data_of_its_own_for_each_seed():
+    X = torch.stack([separable_linear(8, 3, s).X for s in range(2)])
+    data = separable_linear(8, 3, 0)._replace(X=X, y=torch.ones(8, dtype=torch.float64))
+    model = lambda p, X: torch.einsum("sd,snd->sn", p["w"], X)  # noqa: E731
+    X[:] *= torch.stack([separable_linear(8, 3, s).y for s in range(2)])[:, :, None]
+    last = end(model, data, draw(0, w=(2, 3)), at=[500.0], tol=1e-3)
+    for s in range(2):
+        best = hard_margin(separable_linear(8, 3, s)).value
+        assert float(last.margins[s].min() / last.params["w"][s].norm()) == pytest.approx(best, rel=2e-2)
+
+
+def test_the_last_state_says_why():
+    data, start = separable_linear(10, 3, 0), draw(0, w=(1, 3))
+    cut = end(linear, data, start, at=[1e4], max_steps=5)
+    assert "5 steps" in cut.reason and cut.reached is False
+    late = end(linear, data, start, at=[1e9], max_seconds=0.05)
+    assert "0.05 s" in late.reason and late.reached is False
+    flat = end(lambda p, X: p["w"] @ X.T * 0, data, start, at=[10.0])
+    assert "vanished" in flat.reason
+    broken = end(lambda p, X: p["w"] @ X.T * math.nan, data, start, until=10.0)
+    assert "finite" in broken.reason
+    opposite = data._replace(X=torch.cat([data.X, -data.X]), y=torch.cat([data.y, data.y]))
+    hopeless = end(linear, opposite, start, at=[10.0], max_steps=200)
+    assert hopeless.reached is False and hopeless.reason
+
+
+def test_without_at_every_step_is_a_state():
+    states = []
+    for state in follow(linear, separable_linear(10, 3, 0), draw(0, w=(1, 3))):
+        states.append(state)
+        if state.ell.min() > 20:
+            break
+    assert [s.steps for s in states] == list(range(len(states))) and all(s.reason is None for s in states)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"at": []},
+        {"at": [2.0, 1.0]},
+        {"at": [1.0, 1.0]},
+        {"at": [math.nan, 1.0]},
+        {"at": [-1e6]},
+        {"step": 0.0},
+        {"step": -1.0},
+        {"step": math.nan},
+        {"tol": 0.0},
+        {"tol": 2.0},
+        {"stretch": 0.0},
+    ],
+)
+def test_bad_arguments_raise(options):
+    with pytest.raises(ValueError):
+        next(follow(linear, separable_linear(10, 3, 0), draw(0, w=(1, 3)), **options))

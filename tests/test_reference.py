@@ -1,0 +1,122 @@
+"""Convex solutions by two routes each; answers are built first where that is possible."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.svm import LinearSVC
+
+from qhlib.data import Data, separable_linear
+from qhlib.reference import SolverError, ball_norm, block_norm, cascade, hard_margin, hard_margin_qp, l1_margin
+
+
+def as_data(A, y=None):
+    y = np.ones(len(A)) if y is None else y
+    return Data(torch.as_tensor(A * y[:, None], dtype=torch.float64), torch.as_tensor(y, dtype=torch.float64))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10**6), st.integers(2, 6), st.floats(0.05, 3), st.floats(1e-3, 1e3))
+def test_hard_margin_that_was_built(seed, d, margin, scale):
+    """Support vectors ``margin u ± v_k`` with v_k orthogonal to u, others further out: the answer is u, margin."""
+    rng = np.random.default_rng(seed)
+    Q = np.linalg.qr(rng.standard_normal((d, d)))[0]
+    u, V = Q[:, 0], Q[:, 1:].T
+    support = np.vstack([margin * u + V, margin * u - V])
+    others = support + rng.uniform(0.1, 2, (len(support), 1)) * u
+    A = scale * np.vstack([support, others])
+    y = rng.choice([-1.0, 1.0], len(A))
+    for found in (hard_margin(as_data(A, y)), hard_margin_qp(as_data(A, y))):
+        assert found.value == pytest.approx(scale * margin, rel=1e-7)
+        np.testing.assert_allclose(found.x, u, atol=1e-5)
+        assert abs(found.gap) < 1e-7
+
+
+def test_hard_margin_against_scikit_learn_without_intercept():
+    data = separable_linear(40, 3, 0, gap=0.3)
+    svc = LinearSVC(C=1e6, fit_intercept=False, loss="hinge", dual=True, tol=1e-9, max_iter=2_000_000)
+    w = svc.fit(data.X.numpy(), data.y.numpy()).coef_[0]
+    np.testing.assert_allclose(w / np.linalg.norm(w), hard_margin(data).x, atol=1e-3)
+
+
+def test_l1_margin_that_was_built_and_its_dual_bound():
+    # beta = (s, 1-s) has margins (3s, 1-s): equal at s = 1/4, value 3/4
+    found = l1_margin(as_data(np.array([[3.0, 0.0], [0.0, 1.0]])))
+    assert found.value == pytest.approx(0.75) and np.abs(found.x).sum() == pytest.approx(1)
+    data = separable_linear(30, 5, 1)
+    A = (data.X * data.y[:, None]).numpy()
+    found = l1_margin(data)
+    # any weights on the simplex bound the margin by the sup-norm of the mean
+    for weights in np.random.default_rng(0).dirichlet(np.full(30, 0.1), 200):
+        assert found.value <= np.abs(weights @ A).max() + 1e-12
+    assert (A @ found.x).min() == pytest.approx(found.value) and found.gap < 1e-9
+
+
+@pytest.mark.parametrize("depths", [[1, 2, 2], [2, 3, 3], [1, 1, 2], [2, 2, 3], [3, 4, 4]])
+def test_block_norm_is_feasible_optimal_and_scales(depths):
+    rng = np.random.default_rng(3)
+    A = rng.standard_normal((12, 3))
+    A[:, 0] = 1 + np.abs(A[:, 0])
+    found = block_norm(as_data(A), depths)
+    assert (A @ found.x).min() >= 1 - 1e-9 and found.gap < 1e-8
+    top, power = np.array(depths) == min(depths), 2 / min(depths)
+    cost = lambda beta: (np.abs(beta[top]) ** power).sum()  # noqa: E731
+    assert cost(found.x) == pytest.approx(found.value, rel=1e-8)
+    for _ in range(500):  # no random feasible point does better
+        trial = found.x + rng.standard_normal(3) * rng.choice([1e-3, 1e-1, 1])
+        least = (A @ trial).min()
+        if least > 0:
+            assert cost(trial / least) >= found.value * (1 - 1e-8)
+    doubled = block_norm(as_data(2 * A), depths)
+    assert doubled.value == pytest.approx(found.value / 2**power, rel=1e-7)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.floats(0.1, 1.4), st.floats(0.02, 0.98))
+def test_ball_against_the_closed_form(angle, share):
+    A, m = np.cos(angle), np.sin(angle)
+    r = m + share * (1 - m)
+    root = np.sqrt(r * r - m * m)
+    if root > 0.98 * A or root < 0.02:
+        return
+    found = ball_norm(np.array([A, m]), r, [1, 2])
+    assert found.value**-0.5 == pytest.approx(A - root, rel=1e-5)
+    s = 1 / (A - root)
+    np.testing.assert_allclose(found.x, [s, s * m / root], rtol=2e-3)
+    mu_norm = found.x @ np.array([A, m]) - r * np.linalg.norm(found.x)
+    assert mu_norm == pytest.approx(1, abs=1e-7) and found.gap < 1e-6
+
+
+def test_cascade_discards_what_is_not_needed():
+    rng = np.random.default_rng(0)
+    A = rng.standard_normal((10, 3))
+    A[:, 2] = 1 + np.abs(A[:, 2])  # the deepest coordinate separates alone
+    found, discarded = cascade(as_data(A), [1, 2, 3])
+    assert discarded == [1, 2] and (found.x[:2] == 0).all() and (A @ found.x).min() >= 1 - 1e-9
+    found, discarded = cascade(as_data(A[:, ::-1].copy()), [1, 2, 3])
+    assert discarded == [] and found.value == pytest.approx(block_norm(as_data(A[:, ::-1].copy()), [1, 2, 3]).value)
+
+
+def test_what_has_no_answer_raises():
+    twins = as_data(np.array([[1.0, 0.0], [-1.0, 0.0]]))
+    for solver in (hard_margin, hard_margin_qp, l1_margin, lambda d: block_norm(d, [1, 2]), lambda d: cascade(d, [1, 2])):
+        with pytest.raises(SolverError):
+            solver(twins)
+    easy = as_data(np.array([[1.0, 1.0], [-1.0, 2.0]]))
+    with pytest.raises(SolverError, match="without"):
+        block_norm(easy, [1, 2])
+    with pytest.raises(SolverError):
+        ball_norm(np.array([0.8, 0.6]), 1.1, [1, 2])
+    with pytest.raises(SolverError, match="without"):
+        ball_norm(np.array([0.8, 0.6]), 0.3, [1, 2])
+    for wrong in ([1], [0, 1], [1, 2, 3]):
+        with pytest.raises(ValueError):
+            block_norm(easy, wrong)
+    with pytest.raises(ValueError, match="convex"):
+        block_norm(easy, [3, 3])
+    for radius in (0.0, -1.0, float("nan")):
+        with pytest.raises(ValueError):
+            ball_norm(np.array([0.8, 0.6]), radius, [1, 2])
+    with pytest.raises(ValueError):
+        hard_margin(Data(torch.ones(2, 2), torch.tensor([0, 1])))
