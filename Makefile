@@ -51,7 +51,7 @@ pages:
 
 test: book ## all tests: numerics, notebooks, and the built pages in a browser
 	@echo "==> running all tests in $(JOBS) processes"
-	@$(PY) -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
+	@$(PY) -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 bench: $(INSTALLED) ## the measurements behind the speed claims (minutes)
 	@echo "==> measuring"

@@ -1,8 +1,9 @@
 """The methods that the engine is measured against, each written for speed in NumPy.
 
-Conventions: a problem is a function ``evaluate(theta) -> (ell, g, q)`` on flat arrays, with ``ell = log(1/L)``,
-``g = grad ell = -grad L / L`` and the margins q. A method is a generator that yields theta after every gradient
-evaluation of an accepted step; the caller stops it. All share the closed-form gradients and the reduced inputs.
+Conventions: a problem is a function ``evaluate(theta) -> (ell, g, q)`` on flat arrays, with ``ell =
+log(1/L)``, ``g = grad ell = -grad L / L`` and the margins q. A method is a generator that yields theta after
+every gradient evaluation of an accepted step; the caller stops it. All share the closed-form gradients and
+the reduced inputs.
 """
 
 import itertools
@@ -64,7 +65,8 @@ def normalised_gd(evaluate: Evaluate, theta: np.ndarray, lr: float) -> Iterator[
 
 
 def lyu_li(evaluate: Evaluate, theta: np.ndarray, lr: float = 0.1) -> Iterator[np.ndarray]:
-    """Loss-based learning rate of Lyu & Li: ``theta -= (alpha / L) grad L``; alpha grows by 2^{1/5} after a step that
+    """Loss-based learning rate of Lyu & Li: ``theta -= (alpha / L) grad L``; alpha grows by 2^{1/5} after a
+    step that
 
     lowers the loss, and shrinks by 2^{1/10} until one does (their constants, as we recall them).
     """
@@ -82,7 +84,8 @@ def lyu_li(evaluate: Evaluate, theta: np.ndarray, lr: float = 0.1) -> Iterator[n
 def prgd(
     evaluate: Evaluate, theta: np.ndarray, lr: float, growth: float, steps: int, warm: int = 200
 ) -> Iterator[np.ndarray]:
-    """Progressive rescaling: stretch theta to the norm ``R_k = growth^k R_0``, then ``steps`` of normalised-loss gradient
+    """Progressive rescaling: stretch theta to the norm ``R_k = growth^k R_0``, then ``steps`` of
+    normalised-loss gradient
 
     descent projected on the ball of that radius.
     """
@@ -102,7 +105,8 @@ def prgd(
 
 
 def dual_acceleration(A: np.ndarray, theta: np.ndarray, step: float) -> Iterator[np.ndarray]:
-    """Ji, Srebro & Telgarsky (2021), for linear models: ``v <- t/(t+1) (v + s)``, ``theta += step (v + s)`` with
+    """Ji, Srebro & Telgarsky (2021), for linear models: ``v <- t/(t+1) (v + s)``, ``theta += step (v + s)``
+    with
 
     ``s = A^T softmax(-A theta)`` and rows scaled to norm at most 1 (as we recall their algorithm).
     """

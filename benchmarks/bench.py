@@ -1,7 +1,9 @@
-"""What the engine costs and how close it stays to the flow, beside the methods that others use. Run by `make bench`.
+"""What the engine costs and how close it stays to the flow, beside the methods that others use. Run by `make
+bench`.
 
-Every ratio comes from one run: the competitors take turns, times are CPU seconds of this process (one thread), and the
-median over the repeats is reported. Prints tables, writes JSON (--json) and, with --plot, the cost plot.
+Every ratio comes from one run: the competitors take turns, times are CPU seconds of this process (one
+thread), and the median over the repeats is reported. Prints tables, writes JSON (--json) and, with --plot,
+the cost plot.
 """
 
 import argparse
@@ -46,7 +48,7 @@ def cpu(function) -> tuple[float, object]:
 
 
 def certified_limit(quick: bool) -> dict:
-    """Two-layer leaky ReLU, n=20, d=m=50: a certified limit, against the first residual of 1e-2 of Lyu & Li."""
+    """Two-layer leaky ReLU, n=20, d=m=50: a certified limit, against Lyu & Li's first residual of 1e-2."""
     model, rates, rows = partial(two_layer_leaky_relu, slope=SLOPE), {"W": 1.0}, []
     for seed in range(2 if quick else 5):
         raw, W0 = gaussian_labels(20, 50, seed), start(50, 50, seed=seed)
@@ -72,8 +74,9 @@ def certified_limit(quick: bool) -> dict:
                 model, data, here, rates, kinks=kinks(data, a, SLOPE, near=near)
             ).residual.item()
 
-        # Its iterates never lie on a kink exactly, so its residual depends on how near counts as on it. The engine's
-        # own certificate uses 1e-9; for the rival every width is shown, the widest (1e-2) the most generous.
+        # Its iterates never lie on a kink exactly, so its residual depends on how near counts as on it. The
+        # engine's own certificate uses 1e-9; for the rival every width is shown, the widest (1e-2) the most
+        # generous.
         rival = {}
         for near in (1e-2, 1e-3, 1e-4, 1e-9):
             method = baselines.lyu_li(evaluate, (W0 @ basis).numpy().ravel())
@@ -129,9 +132,10 @@ def fidelity(quick: bool) -> dict:
         g = evaluate(theta)[1]
         return g / (g @ g)
 
-    # What is orthogonal to the data never moves and belongs to neither direction. Kink-free: every unit starts on the
-    # side where its samples pull it, plus noise, before separation (ell = -0.4). The network is then linear along the
-    # whole flow, which forgets its errors: the easy case. A random start crosses kinks, early on also slides along them.
+    # What is orthogonal to the data never moves and belongs to neither direction. Kink-free: every unit
+    # starts on the side where its samples pull it, plus noise, before separation (ell = -0.4). The network is
+    # then linear along the whole flow, which forgets its errors: the easy case. A random start crosses kinks,
+    # early on also slides along them.
     pull = 1e-3 * 50**0.5 * second_layer(50)[:, None] * (data.y @ data.X)
     starts = {"kink-free": pull[None] + 0.1 * start(50, 500) @ basis, "random": start(50, 500) @ basis}
     out = {"levels": levels}
@@ -142,7 +146,7 @@ def fidelity(quick: bool) -> dict:
             span = (evaluate(theta0)[0], levels[-1])
             truth = list(scipy.integrate.solve_ivp(field, span, theta0, "DOP853", **options).y.T)
             reference, doubt = "DOP853, rtol 1e-11", None
-        else:  # adaptive solvers stall on sliding: Euler with ever smaller steps, whose difference bounds the doubt
+        else:  # adaptive solvers stall on sliding: Euler at two tiny steps, whose difference tells the doubt
             truth, rough = (euler_reference(model, data, W, levels, step) for step in (0.002, 0.004))
             reference, doubt = (
                 "Euler, step 0.002",
@@ -340,7 +344,7 @@ def overhead(quick: bool) -> dict:
 
 
 def cost(quick: bool) -> dict:
-    """CPU seconds of the follower against n, d, m, seeds (100 steps each) and log(1/L), with log-log slopes."""
+    """CPU seconds of the follower against n, d, m, seeds (100 steps each) and log(1/L); log-log slopes."""
     model = partial(two_layer_leaky_relu, slope=SLOPE)
     base = {"n": 20, "d": 50, "m": 50, "seeds": 1}
     grids = {
@@ -409,14 +413,16 @@ def show(results: dict, console: Console) -> dict:
             cell = r["lyu_li"][width]
             sign = "" if cell["reached"] else ">"
             cells.append(f"{sign}{cell['seconds']:.2f} ({sign}{cell['ratio']:.1f})")
-        table.add_row(str(r["seed"]), f"{r['engine_s']:.3f}", str(r["engine_gradients"]), f"{r['residual']:.0e}",
-                      f"{r['complementarity']:.0e}", *cells)  # fmt: skip
+        own = [f"{r['engine_s']:.3f}", str(r["engine_gradients"]), f"{r['residual']:.0e}"]
+        table.add_row(str(r["seed"]), *own, f"{r['complementarity']:.0e}", *cells)
     console.print(table)
 
     faith = results["fidelity"]
     for kind in ("kink-free", "random"):
         here = faith[kind]
-        title = f"Direction error (rad), d=500, {kind} start, {here['patterns_changed']} of 1000 patterns changed; "
+        title = (
+            f"Direction error (rad), d=500, {kind} start, {here['patterns_changed']} of 1000 signs changed; "
+        )
         doubt = f", itself within {max(here['reference_doubt']):.0e}" if here["reference_doubt"] else ""
         table = Table(title=title + f"reference: {here['reference']}{doubt}")
         for column in ("method", "L=1e-43", "L=1e-304", "L=1e-1000", "gradients", "CPU s"):
@@ -458,7 +464,8 @@ def show(results: dict, console: Console) -> dict:
     mine, dual = per_seed("1e-06", "engine"), per_seed("1e-06", "dual")
     faster = [(dual[s] or np.inf) / mine[s] for s in mine]
     targets = [
-        ("certified limit, residual <= 1e-6: CPU s (worst seed)", max(r["engine_s"] for r in limit), "<=", 0.2),
+        ("certified limit, residual <= 1e-6: CPU s (worst seed)",
+         max(r["engine_s"] for r in limit), "<=", 0.2),
         ("its residual and complementarity (worst seed)",
          max(max(r["residual"], r["complementarity"]) for r in limit), "<=", CERTIFIED),
         *(
@@ -467,7 +474,8 @@ def show(results: dict, console: Console) -> dict:
             for width in widths
         ),
         ("direction error at L=1e-1000, d=500, kink-free (worst engine row)",
-         max(r["errors"][-1] for r in faith["kink-free"]["rows"] if r["method"].startswith("engine")), "<=", 5e-5),
+         max(r["errors"][-1] for r in faith["kink-free"]["rows"] if r["method"].startswith("engine")), "<=",
+         5e-5),
         ("dual acceleration / engine to gap 1e-6 (worst seed)", min(faster), ">=", 10),
         ("16 seeds / textbook loop, seed-steps per second", over["ratio_textbook"], ">=", 5),
         ("16 seeds / one seed, seed-steps per second", over["ratio_one"], ">=", 3.5),

@@ -1,8 +1,8 @@
 """The small quadratic programme behind every Clarke subdifferential: multipliers with nested shares.
 
-Conventions. Unknowns ``x = (mu, nu)``, mu (k,) and nu (K,), with ``mu >= 0`` and ``0 <= nu_j <= mu_{sample_j}``: the
-gradient of a margin with kinks is ``mu_i (grad q_i + sum_j s_j direction_j)`` with shares ``s_j = nu_j / mu_i`` in [0, 1].
-NumPy arrays, float64.
+Conventions. Unknowns ``x = (mu, nu)``, mu (k,) and nu (K,), with ``mu >= 0`` and ``0 <= nu_j <=
+mu_{sample_j}``: the gradient of a margin with kinks is ``mu_i (grad q_i + sum_j s_j direction_j)`` with
+shares ``s_j = nu_j / mu_i`` in [0, 1]. NumPy arrays, float64.
 """
 
 import clarabel
@@ -19,8 +19,8 @@ def nested_qp(
     """``min 1/2 x^T gram x - linear^T x`` over nested (mu, nu), by Clarabel.
 
     Returns:
-        x, made exactly feasible; which unknowns are held at zero (k + K,); which nu are held at their mu (K,); and
-        whether Clarabel reports the problem as solved.
+        x, made exactly feasible; which unknowns are held at zero (k + K,); which nu are held at their mu
+        (K,); and whether Clarabel reports the problem as solved.
 
     >>> x, zero, full, solved = nested_qp(np.eye(2), np.array([1.0, 3.0]), 1, np.array([0]))
     >>> x.round(6).tolist(), full.tolist(), solved
@@ -32,7 +32,8 @@ def nested_qp(
     settings = clarabel.DefaultSettings()
     settings.verbose = False
     settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = 1e-11
-    # Gram matrices are well scaled as they are; with equilibration Clarabel gave up on some ("insufficient progress")
+    # Gram matrices are well scaled as they are; with equilibration Clarabel gave up on some ("insufficient
+    # progress")
     settings.equilibrate_enable = False
     settings.iterative_refinement_max_iter = 50
     cones = [clarabel.NonnegativeConeT(size + K)]

@@ -98,7 +98,7 @@ def follow(
     if not step > 0 or not stretch > 0 or (tol is not None and not 0 < tol < 1):
         raise ValueError(f"step and stretch must be positive and tol in (0, 1), got {step=}, {stretch=}, {tol=}")
     targets = None if at is None else [float(value) for value in at]
-    if targets is not None and (not targets or any(b <= a for a, b in zip(targets, targets[1:], strict=False))):
+    if targets is not None and (not targets or any(not b > a for a, b in zip(targets, targets[1:], strict=False))):
         raise ValueError(f"at must be a non-empty increasing list of log(1/L), got {at!r}")
 
     theta = flatten(params).detach()

@@ -70,7 +70,7 @@ def gradient_defect(model: Model, params: Params, X: Tensor, rates: Rates, a: fl
         leaves = {name: t.detach().requires_grad_() for name, t in at.items()}
         # different weights per score, so that no symmetry of the sum hides an error
         scores = model(leaves, X)
-        weights = torch.linspace(0.5, 1.5, scores[0].numel(), dtype=scores.dtype).reshape(scores.shape[1:])
+        weights = torch.linspace(0.5, 1.5, scores[0].numel(), dtype=scores.dtype, device=scores.device).reshape(scores.shape[1:])
         grads = torch.autograd.grad((scores * weights).sum(), list(leaves.values()), materialize_grads=True)
         return flatten(dict(zip(leaves, grads, strict=True)))
 

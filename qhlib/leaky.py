@@ -1,13 +1,17 @@
 """The limit of a two-layer (leaky) ReLU network: kinks, and the polish that treats them exactly.
 
-Conventions. ``f(x) = sum_j a_j sigma(<w_j, x>)`` with ``sigma(z) = max(z, alpha z)``, slope ``0 <= alpha <= 1``, and a
-second layer a (m,) that stays fixed: homogeneous of degree 1 in W (S, m, d). ``c_ij = y_i a_j`` and ``z_ij = <w_j, x_i>``
-(n, m). A pair (i, j) sits on a kink when ``z_ij = 0``; there its slope ``xi_ij`` is any number in [alpha, 1], and
+Conventions. ``f(x) = sum_j a_j sigma(<w_j, x>)`` with ``sigma(z) = max(z, alpha z)``, slope ``0 <= alpha <=
+1``, and a second layer a (m,) that stays fixed: homogeneous of degree 1 in W (S, m, d). ``c_ij = y_i a_j``
+and ``z_ij = <w_j, x_i>`` (n, m). A pair (i, j) sits on a kink when ``z_ij = 0``; there its slope ``xi_ij`` is
+any number in [alpha, 1], and
 
-    W_j = sum_i mu_i c_ij xi_ij x_i,   mu_i >= 0,   mu_i (q_i - 1) = 0        (KKT of min 1/2 |W|^2 s.t. q_i >= 1).
+    W_j = sum_i mu_i c_ij xi_ij x_i,   mu_i >= 0,   mu_i (q_i - 1) = 0,
 
-Where ``c_ij < 0`` the unit's contribution ``min(c z, c alpha z)`` to the margin is concave, so the problem is convex in
-it and kinks are exact constraints; where ``c_ij > 0`` it is convex and the side that the flow is on is kept.
+which are the KKT conditions of ``min 1/2 |W|^2 s.t. q_i >= 1``.
+
+Where ``c_ij < 0`` the unit's contribution ``min(c z, c alpha z)`` to the margin is concave, so the problem is
+convex in it and kinks are exact constraints; where ``c_ij > 0`` it is convex and the side that the flow is on
+is kept.
 """
 
 import numpy as np
@@ -23,7 +27,8 @@ from qhlib.params import Params
 
 
 def second_layer(m: int) -> Tensor:
-    """The fixed second layer of :func:`qhlib.models.two_layer`: ``1/sqrt(m)``, then ``-1/sqrt(m)``, half each. (m,).
+    """The fixed second layer of :func:`qhlib.models.two_layer`: ``1/sqrt(m)``, then ``-1/sqrt(m)``, half
+    each. (m,).
 
     >>> second_layer(4).tolist()
     [0.5, 0.5, -0.5, -0.5]
@@ -36,7 +41,8 @@ def second_layer(m: int) -> Tensor:
 def two_layer_leaky_relu(params: Params, X: Tensor, *, slope: float) -> Tensor:  # (S, n)
     """The network of :func:`qhlib.models.two_layer`, laid out for speed: the samples stay the last axis.
 
-    Then every operation and its derivative runs through memory in order: a third less time for 16 stacked seeds.
+    Then every operation and its derivative runs through memory in order: a third less time for 16 stacked
+    seeds.
 
     >>> W = torch.tensor([[[2.0], [-2.0]]]).double()
     >>> round(two_layer_leaky_relu({"W": W}, torch.tensor([[1.0]]).double(), slope=0.5).item() * 2**0.5, 6)
@@ -48,11 +54,12 @@ def two_layer_leaky_relu(params: Params, X: Tensor, *, slope: float) -> Tensor: 
 
 
 def kinks(data: Data, a: Tensor, slope: float, near: float = 1e-9) -> KinkFinder:
-    """Clarke generators on the pairs with ``|z_ij| <= near |x_i| max_j |w_j|``, for :func:`qhlib.limits.kkt_residual`.
+    """Clarke generators on the pairs with ``|z_ij| <= near |x_i| max_j |w_j|``, for
+    :func:`qhlib.limits.kkt_residual`.
 
-    The direction of a pair is ``c_ij (xi' - xi) x_i`` in the row of w_j: xi is the slope that differentiation took and xi'
-    the other one. xi is read off the Jacobian: at ``z = 1e-17`` the order of a sum decides the side, so recomputing z
-    can give the other one.
+    The direction of a pair is ``c_ij (xi' - xi) x_i`` in the row of w_j: xi is the slope that differentiation
+    took and xi' the other one. xi is read off the Jacobian: at ``z = 1e-17`` the order of a sum decides the
+    side, so recomputing z can give the other one.
 
     >>> data = Data(torch.tensor([[1.0, 0.0]]), torch.tensor([1.0]))
     >>> finder = kinks(data, torch.tensor([1.0]), 0.5)
@@ -90,10 +97,11 @@ def polish_leaky_relu(
 ) -> Limit:
     """From a flow past separation to a Clarke-KKT point of ``min 1/2 |W|^2 s.t. q_i >= 1``, seed by seed.
 
-    With the flow's activation pattern the problem is a quadratic programme, solved in its dual (one variable per sample
-    and per kink, whatever m and d). A concave pair (``c_ij < 0``) whose unit changes sides becomes an exact constraint;
-    a convex one that changes sides is given its new side. Each round lowers the norm, so the rounds end; the sentence
-    in ``reason`` counts both. The certificate is computed anew from the model's own gradients and :func:`kinks`.
+    With the flow's activation pattern the problem is a quadratic programme, solved in its dual (one variable
+    per sample and per kink, whatever m and d). A concave pair (``c_ij < 0``) whose unit changes sides becomes
+    an exact constraint; a convex one that changes sides is given its new side. Each round lowers the norm, so
+    the rounds end; the sentence in ``reason`` counts both. The certificate is computed anew from the model's
+    own gradients and :func:`kinks`.
 
     Args:
         model: the network, e.g. ``partial(two_layer, slope=slope)``; must be ``sum_j a_j sigma(<w_j, x>)``.
@@ -104,7 +112,8 @@ def polish_leaky_relu(
         max_rounds: limit on the quadratic programmes per seed.
 
     Raises:
-        ValueError: if the model is not this network, the slope is out of range, or the data are not separated.
+        ValueError: if the model is not this network, the slope is out of range, or the data are not
+        separated.
 
     Source: derived here.
 
@@ -147,7 +156,7 @@ def _descend(
     slope: float,
     max_rounds: int,
 ) -> tuple[np.ndarray, str]:
-    """Rounds of quadratic programmes from one seed's W, until every pair is where the programme assumed it."""
+    """Rounds of quadratic programmes from one seed's W, until every pair is where it was assumed."""
     kernel, c = X @ X.T, y[:, None] * a
     positive = W @ X.T > 0
     positive = positive.T.copy()  # (n, m)
@@ -173,7 +182,8 @@ def _descend(
         if concave.any():
             exact |= concave
             continue
-        # only now: with a kink left out, the programme can push convex pairs across that the flow leaves in place
+        # only now: with a kink left out, the programme can push convex pairs across that the flow leaves in
+        # place
         flips += int(moved.sum())
         positive ^= moved
     return coefficients.T @ X, f"The pattern was still changing after {max_rounds} rounds: raise max_rounds."
@@ -186,7 +196,7 @@ def _dual(
     j: np.ndarray,
     extra: np.ndarray,  # (K,) what the share adds to pair (i, j)
 ) -> tuple[np.ndarray, np.ndarray]:
-    """``min 1/2 |W(mu, nu)|^2 - sum mu`` over ``mu >= 0``, ``0 <= nu_k <= mu_{i_k}``: the dual of the programme."""
+    """``min 1/2 |W(mu, nu)|^2 - sum mu`` over ``mu >= 0``, ``0 <= nu_k <= mu_{i_k}``: the dual."""
     n, K = len(base), len(i)
     gram = np.empty((n + K, n + K))
     gram[:n, :n] = kernel * (base @ base.T)

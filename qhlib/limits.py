@@ -4,10 +4,11 @@ Conventions. The limit problem of a Lambda-quasi-homogeneous model is
 
     (P)   min 1/2 |theta|^2_{Lambda_max}   such that   q_i(theta) >= 1 for all i,
 
-with ``|theta|^2_{Lambda_max} = lambda_max sum theta_j^2`` over the top-rate block; in gradients, ``P = lambda_max`` on
-that block and 0 below (``P = I/L`` for a homogeneous model of degree L, the usual problem). Every point is first moved
-along its characteristic curve to unit margin, so that no figure here depends on its scale. ``mu >= 0`` (S, k) are the
-multipliers, J = dq/dtheta (S, k, p), all float64. The polish of two-layer (leaky) ReLU networks: :mod:`qhlib.leaky`.
+with ``|theta|^2_{Lambda_max} = lambda_max sum theta_j^2`` over the top-rate block; in gradients, ``P =
+lambda_max`` on that block and 0 below (``P = I/L`` for a homogeneous model of degree L, the usual problem).
+Every point is first moved along its characteristic curve to unit margin, so that no figure here depends on
+its scale. ``mu >= 0`` (S, k) are the multipliers, J = dq/dtheta (S, k, p), all float64. The polish of
+two-layer (leaky) ReLU networks: :mod:`qhlib.leaky`.
 """
 
 import time
@@ -32,10 +33,11 @@ CERTIFIED = 1e-6
 
 
 class Kinks(NamedTuple):
-    """Generators of the Clarke subdifferential of one seed: ``grad q_i`` may move by ``s direction``, s in [0, 1].
+    """Generators of the Clarke subdifferential of one seed: ``grad q_i`` may move by ``s direction``, s in
+    [0, 1].
 
-    ``sample`` (K,) holds the indices i into the margins, ``direction`` (K, p) the jump of the gradient of q_i from the
-    side that differentiation takes to the other side of the kink.
+    ``sample`` (K,) holds the indices i into the margins, ``direction`` (K, p) the jump of the gradient of q_i
+    from the side that differentiation takes to the other side of the kink.
     """
 
     sample: np.ndarray
@@ -43,16 +45,19 @@ class Kinks(NamedTuple):
 
 
 KinkFinder = Callable[[Params, Tensor], Sequence[Kinks]]
-"""Finds each seed's kinks from the parameters at unit margin and the Jacobian (S, k, p) that was taken there."""
+"""Finds each seed's kinks from the parameters at unit margin and the Jacobian (S, k, p) taken there."""
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """How far S points are from satisfying the KKT conditions of (P), at unit margin (feasible by construction).
+    """How far S points are from satisfying the KKT conditions of (P), at unit margin (feasible by
+    construction).
 
     Attributes:
-        residual: ``|P theta - J^T mu| / |P theta|``, with the gradients chosen in the Clarke subdifferential, (S,).
-        complementarity: ``sum_i mu_i (q_i - 1) / |P theta|^2``, (S,). At a KKT point ``|P theta|^2 = sum_i mu_i``.
+        residual: ``|P theta - J^T mu| / |P theta|``, with the gradients chosen in the Clarke subdifferential,
+        (S,).
+        complementarity: ``sum_i mu_i (q_i - 1) / |P theta|^2``, (S,). At a KKT point ``|P theta|^2 = sum_i
+        mu_i``.
         multipliers: mu >= 0, (S, k), for the point at unit margin.
         shares: per seed the s in [0, 1] of each kink, (K,).
     """
@@ -112,20 +117,24 @@ def kkt_residual(
     *,
     kinks: KinkFinder | None = None,
 ) -> Certificate:
-    """Scale-free KKT residual of (P), ``min over mu >= 0 of |P theta - J^T mu|^2 / |P theta|^2 + complementarity^2``.
+    """Scale-free KKT residual of (P), ``min over mu >= 0 of |P theta - J^T mu|^2 / |P theta|^2 +
+    complementarity^2``.
 
-    Both parts are minimised together, as one least-squares problem with one row more: minimising the first part alone
-    would call any point in the cone of the gradients a KKT point, active margins or not. With ``kinks`` the gradient of
-    each q_i is chosen in its Clarke subdifferential: with ``nu_ij = mu_i s_ij`` that is a convex quadratic programme
-    under ``0 <= nu_ij <= mu_i``. (Without, at a kink, the residual of a KKT point can be anything.)
+    Both parts are minimised together, as one least-squares problem with one row more: minimising the first
+    part alone would call any point in the cone of the gradients a KKT point, active margins or not. With
+    ``kinks`` the gradient of each q_i is chosen in its Clarke subdifferential: with ``nu_ij = mu_i s_ij``
+    that is a convex quadratic programme under ``0 <= nu_ij <= mu_i``. (Without, at a kink, the residual of a
+    KKT point can be anything.)
 
     Args:
         kinks: finds the generators at the unit-margin point, e.g. :func:`qhlib.leaky.kinks`.
 
     Raises:
-        ValueError: if a seed does not separate the data, its top-rate block is zero, or kinks and seeds differ.
+        ValueError: if a seed does not separate the data, its top-rate block is zero, or kinks and seeds
+        differ.
 
-    Source: approximate KKT points as in Lyu & Li (2020), as we recall them; normalisation and Clarke form derived.
+    Source: approximate KKT points as in Lyu & Li (2020), as we recall them; normalisation and Clarke form
+    derived.
 
     >>> data = Data(torch.eye(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64))
     >>> linear = lambda p, X: p["w"] @ X.T
@@ -173,18 +182,23 @@ def polish_smooth(
 ) -> Limit:
     """From a flow past separation to the KKT point of (P) next to it, for smooth (quasi-)homogeneous models.
 
-    Solves the KKT conditions ``P theta = J^T mu``, ``0 <= mu_i, 0 <= q_i - 1, mu_i (q_i - 1) = 0`` as equations, the
-    last as ``phi(mu_i, q_i - 1) = 0`` with the Fischer-Burmeister function ``phi(a, b) = sqrt(a^2 + b^2) - a - b``, by
-    Levenberg-Marquardt (SciPy's MINPACK) with the exact Jacobian. It takes short steps where solutions form a
-    continuum (lower-rate and symmetric directions), so the flow selects the point. Only margins near the smallest
-    take part; any other that falls below 1 on the way is added.
+    Solves the KKT conditions ``P theta = J^T mu``, ``0 <= mu_i, 0 <= q_i - 1, mu_i (q_i - 1) = 0`` as
+    equations, the last as ``phi(mu_i, q_i - 1) = 0`` with the Fischer-Burmeister function ``phi(a, b) =
+    sqrt(a^2 + b^2) - a - b``, by Levenberg-Marquardt (SciPy's MINPACK) with the exact Jacobian. It takes
+    short steps where solutions form a continuum (lower-rate and symmetric directions), so the flow selects
+    the point. Only margins near the smallest take part; any other that falls below 1 on the way is added.
+
+    The point is a KKT point, no more: from too early a flow it can be a saddle beside the flow's own limit (3
+    of 12 diagonal-model runs polished at log(1/L) = 30, none at 100 or 1000). Look at ``angle``; it falls as
+    the flow goes on if the limit is the flow's.
 
     Raises:
         ValueError: if a seed does not separate the data.
 
     >>> data = Data(torch.eye(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64))
     >>> linear = lambda p, X: p["w"] @ X.T
-    >>> limit = polish_smooth(linear, data, {"w": torch.tensor([[9.0, 8.0]], dtype=torch.float64)}, {"w": 1.0})
+    >>> flow = {"w": torch.tensor([[9.0, 8.0]], dtype=torch.float64)}
+    >>> limit = polish_smooth(linear, data, flow, {"w": 1.0})
     >>> round(limit.margin.item(), 9), limit.certified.item()
     (0.707106781, True)
     """
@@ -209,7 +223,7 @@ def as_limit(
     reasons: Sequence[str],
     kinks: KinkFinder | None = None,
 ) -> Limit:
-    """Certify points that a polish has found from the flow's parameters; sentences say what the certificate says."""
+    """Certify points that a polish has found from the flow's parameters, and say so in the sentences."""
     largest, top = top_rate(points, rates)
     points = unit_margin(model, data, points, rates)
     certificate = kkt_residual(model, data, points, rates, kinks=kinks)
@@ -285,8 +299,8 @@ def _solve_kkt(
         worst = np.abs(out.fun).max()
         if np.linalg.norm(P * out.x[:p]) < 1e-6 * size:
             return at(theta0), (
-                "The top-rate parameters shrink to zero: the data can be separated without them, so problem (P) does "
-                "not select the limit."
+                "The top-rate parameters shrink to zero: the data can be separated without them, so problem "
+                "(P) does not select the limit."
             )
         if not worst < 1e-7:
             return at(best), (
@@ -343,7 +357,8 @@ def _cone_least_squares(columns: np.ndarray, target: np.ndarray, k: int, sample:
 def _interior_point(columns: np.ndarray, target: np.ndarray, k: int, sample: np.ndarray) -> np.ndarray:
     """The same by Clarabel on the normal equations, then one correction by least squares (to rounding)."""
     x = nested_qp(columns.T @ columns, columns.T @ target, k, sample)[0]
-    # a solver's status is no certificate: the caller computes the residual of whatever feasible point comes back
+    # a solver's status is no certificate: the caller computes the residual of whatever feasible point comes
+    # back
     near = 1e-7 * max(x[:k].max(), 1e-300)
     zero, full = x <= near, (x[k:] >= x[:k][sample] - near) & (x[k:] > near)
     basis = free_basis(zero, full, k, sample)

@@ -64,6 +64,13 @@ def use_style() -> None:
     )
 
 
+def _png(figure: Figure) -> str:
+    """The figure as PNG in base64."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
 def scrubber(figures: Sequence[Figure], labels: Sequence[str], *, name: str, alt: str, unit: str = ""):
     """A slider through pictures of training time that works in a static page, offline, by keyboard and touch.
 
@@ -88,12 +95,9 @@ def scrubber(figures: Sequence[Figure], labels: Sequence[str], *, name: str, alt
 
     if not figures or len(figures) != len(labels):
         raise ValueError(f"give as many labels as figures, at least one: {len(figures)} figures, {len(labels)} labels")
-    frames = []
+    frames = [_png(figure) for figure in figures]
     for figure in figures:
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png")
         plt.close(figure)
-        frames.append(base64.b64encode(buffer.getvalue()).decode())
     images = "".join(
         f'<img id="{name}-{i}" src="data:image/png;base64,{frame}" alt="{html.escape(f"{alt} At {label}.", quote=True)}"'
         f' style="max-width:100%;{"" if i == len(frames) - 1 else "display:none"}">'

@@ -1,9 +1,10 @@
 """Limits computed without any flow, by convex solvers: what the flow is compared with.
 
-Conventions. Predictors are linear in their coefficients, ``q_i = y_i <beta, x_i>`` with labels ±1, no bias. NumPy
-arrays, float64, one data set at a time. Every answer carries a relative duality gap that is computed here from the
-primal and dual points; a solver that does not report an optimal solution raises :class:`SolverError`, so that an
-inaccurate answer is never used unseen. (scikit-learn's ``SVC`` fits an intercept: another problem.)
+Conventions. Predictors are linear in their coefficients, ``q_i = y_i <beta, x_i>`` with labels ±1, no bias.
+NumPy arrays, float64, one data set at a time. Every answer carries a relative duality gap that is computed
+here from the primal and dual points; a solver that does not report an optimal solution raises
+:class:`SolverError`, so that an inaccurate answer is never used unseen. (scikit-learn's ``SVC`` fits an
+intercept: another problem.)
 """
 
 from collections.abc import Sequence
@@ -47,9 +48,10 @@ def _rows(data: Data) -> np.ndarray:  # (n, d)
 def hard_margin(data: Data) -> Solution:
     """The largest Euclidean margin ``max_{|w| = 1} min_i y_i <w, x_i>``: x = w (unit), value = the margin.
 
-    By non-negative least squares on the dual, the point of least norm in the convex hull of the ``y_i x_i``:
-    ``min_{u >= 0} |A^T u|^2 + (1^T u - 1)^2`` has the same minimiser up to scale. Any hull point bounds the margin from
-    above, which gives the gap.
+    By non-negative least squares on the dual (by the quadratic programme where SciPy's NNLS stops short of
+    the optimum, which the gap tells), the point of least norm in the convex hull of the ``y_i x_i``: ``min_{u
+    >= 0} |A^T u|^2 + (1^T u - 1)^2`` has the same minimiser up to scale. Any hull point bounds the margin
+    from above, which gives the gap.
 
     Raises:
         SolverError: if the data are not separable through the origin.
@@ -70,13 +72,14 @@ def hard_margin(data: Data) -> Solution:
     bound = np.linalg.norm(hull)
     w = hull / bound if bound > 0 else hull
     margin = (A @ w).min()
-    if not margin > 1e-12:
-        raise SolverError("the data are not separable by a hyperplane through the origin")
+    if bound - margin > 1e-8 * bound:
+        return hard_margin_qp(data)  # raises if the data are not separable
     return Solution(w, float(margin * scale), float((bound - margin) / bound), "optimal")
 
 
 def hard_margin_qp(data: Data) -> Solution:
-    """The same margin as a quadratic programme, ``min |w|^2 s.t. q_i >= 1``, by CVXPY and Clarabel: a second route.
+    """The same margin as a quadratic programme, ``min |w|^2 s.t. q_i >= 1``, by CVXPY and Clarabel: a second
+    route.
 
     >>> import torch
     >>> data = Data(torch.tensor([[1.0, 0.0], [0.0, -1.0]]).double(), torch.tensor([1.0, -1.0]).double())
@@ -101,18 +104,20 @@ def l1_margin(data: Data) -> Solution:
 
 
 def block_norm(data: Data, depths: Sequence[int]) -> Solution:
-    """Limit of the diagonal network ``f = sum_i (prod_{k <= D_i} theta_ik) x_i``: x = beta, value = the least cost.
+    """Limit of the diagonal network ``f = sum_i (prod_{k <= D_i} theta_ik) x_i``: x = beta, value = the least
+    cost.
 
         min  sum_{i: D_i = D} |beta_i|^{2/D}   s.t.   y_n <beta, x_n> >= 1,     D = min_i D_i,
 
-    the other coordinates free: with balanced factors this is (P) of :mod:`qhlib.limits`, whose top-rate block are the
-    shallowest coordinates (rate 1/D). A quadratic programme for D = 1, a linear one for D = 2; deeper it is convex only
-    when the block is one coordinate (then ``|beta_i|`` itself is minimised). Where the minimiser is not unique in the
-    free coordinates, any one is returned.
+    the other coordinates free: with balanced factors this is (P) of :mod:`qhlib.limits`, whose top-rate block
+    are the shallowest coordinates (rate 1/D). A quadratic programme for D = 1, a linear one for D = 2; deeper
+    it is convex only when the block is one coordinate (then ``|beta_i|`` itself is minimised). Where the
+    minimiser is not unique in the free coordinates, any one is returned.
 
     Raises:
         ValueError: for depths that do not fit the data, or D >= 3 with several coordinates (not convex).
-        SolverError: if the data are not separable, or separable without the top-rate block (the value would be 0).
+        SolverError: if the data are not separable, or separable without the top-rate block (the value would
+        be 0).
 
     >>> import torch
     >>> data = Data(torch.tensor([[1.0, 2.0], [-1.0, 2.0]]).double(), torch.tensor([1.0, -1.0]).double())
@@ -121,15 +126,21 @@ def block_norm(data: Data, depths: Sequence[int]) -> Solution:
     """
     A, depths = _rows(data), np.asarray(depths)
     top, power = _top_block(depths, A.shape[1])
-    if power == 1:
-        return _least_l1(A, top, int(depths.min()))
+    # solvers' tolerances are absolute: give them rows of length about one, and scale the answer back
+    scale = np.linalg.norm(A, axis=1).max()
+    found = _least_l1(A / scale, top, int(depths.min())) if power == 1 else _least_squares(A / scale, top)
+    return Solution(found.x / scale, found.value / scale ** (2 / depths.min()), found.gap, found.status)
+
+
+def _least_squares(A: np.ndarray, top: np.ndarray) -> Solution:
+    """``min sum_top beta^2`` as a quadratic programme, for rows of length at most one."""
     beta = cp.Variable(A.shape[1])
     margin = A @ beta >= 1
     problem = cp.Problem(cp.Minimize(cp.sum_squares(beta[top])), [margin])
     status = _solve(problem)
     x = beta.value / min((A @ beta.value).min(), 1.0)  # feasible to rounding
     value = float((x[top] ** 2).sum())
-    if value < 1e-10 * _scale(A):
+    if value < 1e-10:
         raise SolverError("the data are separable without the top-rate block: its least norm is zero")
     # dual of min |b|^2: sum u - |A_top^T u|^2 / 4, for u >= 0 with A_low^T u = 0
     u = np.maximum(margin.dual_value, 0)
@@ -138,10 +149,11 @@ def block_norm(data: Data, depths: Sequence[int]) -> Solution:
 
 
 def ball_norm(mu: np.ndarray, radius: float, depths: Sequence[int]) -> Solution:
-    """The same problem on two balls: labels ±1 on ``B(±mu, radius)``, i.e. ``<beta, mu> - radius |beta| >= 1``.
+    """The same problem on two balls: labels ±1 on ``B(±mu, radius)``, i.e. ``<beta, mu> - radius |beta| >=
+    1``.
 
-    A second-order cone programme (CVXPY, Clarabel). The objective is flat in the free coordinates near the optimum:
-    expect the top block to about 1e-8 and the free one to about its root.
+    A second-order cone programme (CVXPY, Clarabel). The objective is flat in the free coordinates near the
+    optimum: expect the top block to about 1e-8 and the free one to about its root.
 
     Raises:
         ValueError: as :func:`block_norm`, or if the radius is not positive.
@@ -164,7 +176,8 @@ def ball_norm(mu: np.ndarray, radius: float, depths: Sequence[int]) -> Solution:
     value = float(np.abs(x[top]).sum() if power == 1 else (x[top] ** 2).sum())
     if value < 1e-8 / (mu @ mu):
         raise SolverError("the balls are separable without the top-rate block: its least norm is zero")
-    # for a homogeneous constraint of degree 1 and multiplier u, the optimal value is u (cost 1) or u / 2 (squares)
+    # for a homogeneous constraint of degree 1 and multiplier u, the optimal value is u (cost 1) or u / 2
+    # (squares)
     dual = float(robust.dual_value) / (1 if power == 1 else 2)
     if power == 1 and depths.min() > 2:
         value, dual = value ** (2 / depths.min()), dual ** (2 / depths.min())
@@ -194,7 +207,9 @@ def cascade(data: Data, depths: Sequence[int]) -> tuple[Solution, list[int]]:
         needed = not below.any()
         if not needed:
             free = np.zeros(int(below.sum()))
-            alone = linprog(free, A_ub=-A[:, below], b_ub=-np.ones(len(A)), bounds=(None, None), method="highs")
+            alone = linprog(
+                free, A_ub=-A[:, below], b_ub=-np.ones(len(A)), bounds=(None, None), method="highs"
+            )
             if alone.status not in (0, 2):
                 raise SolverError(f"the linear programme ended with: {alone.message}")
             needed = alone.status == 2
@@ -232,16 +247,11 @@ def _least_l1(A: np.ndarray, top: np.ndarray, depth: int) -> Solution:
     x = out.x[:d] - out.x[d:]
     x = x / min((A @ x).min(), 1.0)
     value = float(np.abs(x[top]).sum())
-    if value < 1e-10 * _scale(A) ** 0.5:
+    if value < 1e-5:
         raise SolverError("the data are separable without the top-rate block: its least norm is zero")
     dual = -out.ineqlin.marginals.sum()
     gap = float(abs(value - dual) / value)
     return Solution(x, value ** (2 / depth), gap, "optimal")
-
-
-def _scale(A: np.ndarray) -> float:
-    """The size that |beta|^2 has for rows of this length."""
-    return 1 / float((A * A).sum(1).max())
 
 
 def _solve(problem: cp.Problem) -> str:

@@ -1,4 +1,8 @@
-"""What all tests share: where the repository is, and that tests of the site run one after another."""
+"""What all tests share: where the repository is, and which tests are about the site.
+
+Parallel runs distribute whole files (`--dist loadfile`): a file shares its builds and its browser, and only
+tests/site/test_pages.py builds the book itself.
+"""
 
 import os
 import sys
@@ -19,10 +23,8 @@ def root() -> Path:
     return ROOT
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """Tests under tests/site share one browser and a few builds: keep them in one worker of pytest-xdist."""
+    """Tests under tests/site can be left out with `-m "not site"`: they build books and start a browser."""
     for item in items:
         if (ROOT / "tests" / "site") in item.path.parents:
             item.add_marker(pytest.mark.site)
-            item.add_marker(pytest.mark.xdist_group("site"))

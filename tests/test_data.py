@@ -24,7 +24,9 @@ def test_seeds_repeat_and_differ_and_leave_the_global_generator_alone():
 
 def test_mean_shifts_the_first_coordinate_by_the_label():
     shift = gaussian_labels(6, 3, 0, mean=2.0).X - gaussian_labels(6, 3, 0).X
-    assert torch.equal(shift[:, 0].sign(), gaussian_labels(6, 3, 0).y) and float(shift[:, 1:].abs().max()) == 0
+    assert (
+        torch.equal(shift[:, 0].sign(), gaussian_labels(6, 3, 0).y) and float(shift[:, 1:].abs().max()) == 0
+    )
 
 
 @pytest.mark.parametrize("call", [lambda: gaussian_labels(0, 3), lambda: separable_linear(3, 0)])

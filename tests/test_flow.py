@@ -49,7 +49,9 @@ def end(*args, **options):
 def test_every_seed_lands_on_every_value(seed, levels, tol):
     levels = sorted(levels)
     data = separable_linear(12, 3, seed, gap=0.3)
-    states = list(follow(linear, data, draw(seed, w=(3, 3)), at=[x + 1e-3 * i for i, x in enumerate(levels)], tol=tol))
+    states = list(
+        follow(linear, data, draw(seed, w=(3, 3)), at=[x + 1e-3 * i for i, x in enumerate(levels)], tol=tol)
+    )
     assert states[-1].reached and len(states) == len(levels) + 1
     for i, (state, level) in enumerate(zip(states[1:], levels, strict=True)):
         assert float((state.ell - level - 1e-3 * i).abs().max()) <= 1e-9 * max(1, level)
@@ -57,24 +59,35 @@ def test_every_seed_lands_on_every_value(seed, levels, tol):
         assert torch.allclose(-torch.logsumexp(-q, 1), state.ell, rtol=1e-12)
 
 
-@pytest.mark.parametrize("tol", [None, 1e-4])
-def test_stacked_seeds_equal_seeds_alone(tol):
-    data, start = gaussian_labels(6, 4), draw(1, W=(3, 4, 4), a=(3, 4))
-    together = end(cubic, data, start, at=[50.0], tol=tol)
+@pytest.mark.parametrize(
+    ("model", "shapes", "tol"), [(linear, {"w": (4,)}, None), (cubic, {"W": (4, 4), "a": (4,)}, 1e-4)]
+)
+def test_stacked_seeds_equal_seeds_alone(model, shapes, tol):
+    """To rounding. (Too long an Euler step on a stiff model amplifies rounding: 1e-15 at the start became
+    1e-5 at
+
+    trust 0.7, with one seed as with three. So Euler is compared where it is faithful.)
+    """
+    data = gaussian_labels(6, 4, 3, mean=2.0)
+    start = draw(1, **{name: (3, *shape) for name, shape in shapes.items()})
+    options = {"at": [30.0], "tol": tol, "step": 1.0 if tol else 0.1}
+    together = end(model, data, start, **options)
+    assert together.reached and (together.trust > 0.9).all()
     for s in range(3):
-        alone = end(cubic, data, {name: t[s : s + 1] for name, t in start.items()}, at=[50.0], tol=tol)
+        alone = end(model, data, {name: t[s : s + 1] for name, t in start.items()}, **options)
         mine = flatten(together.params)[s : s + 1]
-        # other seeds add steps but never change this one's; only the landing's last digits may differ
-        torch.testing.assert_close(mine, flatten(alone.params), rtol=1e-7, atol=1e-8)
+        assert float((mine - flatten(alone.params)).norm() / mine.norm()) < 1e-12
 
 
 def test_linear_flow_goes_to_the_hard_margin():
-    data = separable_linear(30, 4, seed=2)
+    data = separable_linear(12, 3, seed=2, gap=0.5)
     best = hard_margin(data)
     gaps = []
-    for state in list(follow(linear, data, draw(0, w=(1, 4)), at=[1e2, 1e3], tol=1e-3))[1:]:
+    for state in list(follow(linear, data, draw(0, w=(1, 3)), at=[1e2, 1e3], tol=1e-2))[1:]:
         gaps.append(1 - float(state.margins.min() / state.params["w"].norm()) / best.value)
-    assert 0 < gaps[1] < gaps[0] and gaps[1] * 1e3 == pytest.approx(gaps[0] * 1e2, rel=0.2)  # the gap falls like 1/ell
+    assert 0 < gaps[1] < gaps[0] and gaps[1] * 1e3 == pytest.approx(
+        gaps[0] * 1e2, rel=0.2
+    )  # the gap falls like 1/ell
     assert float(angle(state.params["w"], torch.as_tensor(best.x)[None])) < 0.05
 
 
@@ -105,7 +118,9 @@ def test_order_of_convergence_against_an_independent_integrator():
     data, start = gaussian_labels(5, 3), draw(3, W=(1, 3, 3), a=(1, 3))
     start = end(cubic, data, start, at=[3.0], tol=1e-3).params
     truth = reference(cubic, data, start, 12.0)
-    error = lambda **o: np.linalg.norm(flatten(end(cubic, data, start, at=[12.0], **o).params)[0] - truth)  # noqa: E731
+    error = lambda **o: np.linalg.norm(
+        flatten(end(cubic, data, start, at=[12.0], **o).params)[0].numpy() - truth
+    )  # noqa: E731
     euler = [error(step=h) for h in (0.2, 0.1, 0.05)]
     orders = np.log2(np.divide(euler[:-1], euler[1:]))
     assert (np.abs(orders - 1) < 0.15).all(), orders

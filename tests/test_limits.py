@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from qhlib.cones import nested_qp
 from qhlib.data import Data, gaussian_labels, in_span, separable_linear
 from qhlib.flow import follow
+from qhlib.implicit import follow_far
 from qhlib.leaky import kinks, polish_leaky_relu, second_layer, two_layer_leaky_relu
 from qhlib.limits import Kinks, kkt_residual, polish_smooth
 from qhlib.models import two_layer
@@ -27,7 +28,7 @@ DIAGONAL_RATES = {"a": 1.0, "u": 0.5, "v": 0.5}
 
 
 def built(seed, n=4, extra=3, d=6):
-    """A linear problem with a known KKT point: ``w = A^T mu``, margins 1 on the first n rows, more on the others."""
+    """A linear problem with a known KKT point: ``w = A^T mu``, margins 1 on n rows, more on the others."""
     rng = np.random.default_rng(seed)
     A, mu = rng.standard_normal((n, d)), rng.uniform(0.2, 2, n)
     for _ in range(300):  # move each row along w until its margin is one; few rounds suffice
@@ -44,7 +45,7 @@ def built(seed, n=4, extra=3, d=6):
 @given(st.integers(0, 10**6), st.floats(1e-3, 1e3))
 def test_zero_at_a_built_kkt_point_whatever_the_scale(seed, scale):
     data, w, mu = built(seed)
-    if abs((data.X.numpy()[:4] @ w - 1)).max() > 1e-12:
+    if abs(data.X.numpy()[:4] @ w - 1).max() > 1e-12:
         return
     found = kkt_residual(linear, data, {"w": scale * torch.as_tensor(w)[None]}, {"w": 1.0})
     assert found.worst.item() < 1e-9
@@ -55,7 +56,7 @@ def test_zero_at_a_built_kkt_point_whatever_the_scale(seed, scale):
 @settings(max_examples=20, deadline=None)
 @given(st.floats(1e-8, 0.5))
 def test_the_right_value_at_a_perturbed_point(t):
-    """One row e1 and w = (1, t): the best multiplier is 1, the residual t / |w|, and nothing else can help."""
+    """One row e1 and w = (1, t): the best multiplier is 1, the residual t / |w|."""
     data = Data(torch.tensor([[1.0, 0.0]]).double(), torch.ones(1).double())
     found = kkt_residual(linear, data, {"w": torch.tensor([[3.0, 3 * t]]).double()}, {"w": 1.0})
     assert found.residual.item() == pytest.approx(t / np.hypot(1, t), rel=1e-7, abs=1e-15)
@@ -65,32 +66,37 @@ def test_a_multiplier_that_would_be_negative_or_inactive_does_not_count():
     # w = e1 + e2 = 2 x_1 - x_2 only with mu_2 < 0
     rows = torch.tensor([[1.0, 0.5], [1.0, 0.0]]).double()
     data = Data(rows, torch.ones(2).double())
-    assert kkt_residual(linear, data, {"w": torch.tensor([[1.0, 1.0]]).double()}, {"w": 1.0}).residual.item() > 0.1
+    assert (
+        kkt_residual(linear, data, {"w": torch.tensor([[1.0, 1.0]]).double()}, {"w": 1.0}).residual.item()
+        > 0.1
+    )
     # w lies in the cone of both rows, but the second margin is far from active: complementarity tells
     rows = torch.tensor([[1.0, 0.0], [1.0, 5.0]]).double()
-    found = kkt_residual(linear, Data(rows, torch.ones(2).double()), {"w": torch.ones(1, 2).double()}, {"w": 1.0})
+    found = kkt_residual(
+        linear, Data(rows, torch.ones(2).double()), {"w": torch.ones(1, 2).double()}, {"w": 1.0}
+    )
     assert found.worst.item() > 0.1
 
 
 def test_lower_rates_cost_nothing_but_must_balance():
-    """(P) of the diagonal model, by the reference solver: residual zero there, not where the free block is moved."""
+    """(P) of the diagonal model, by the reference solver: zero there, not where the free block is moved."""
     data = gaussian_labels(10, 3, 0)
     X = data.X.clone()
     X[:, 0] = data.y * (1 + X[:, 0].abs())
     data = Data(X, data.y)
     beta = torch.as_tensor(block_norm(data, [1, 2, 2]).x)
-    point = {"a": beta[None, :1], "u": beta[None, 1:].abs().sqrt(), "v": beta[None, 1:].sign() * beta[None, 1:].abs().sqrt()}
+    point = {
+        "a": beta[None, :1],
+        "u": beta[None, 1:].abs().sqrt(),
+        "v": beta[None, 1:].sign() * beta[None, 1:].abs().sqrt(),
+    }
     assert kkt_residual(diagonal, data, point, DIAGONAL_RATES).worst.item() < 1e-5
     point["u"] = 1.3 * point["u"]
     assert kkt_residual(diagonal, data, point, DIAGONAL_RATES).worst.item() > 1e-2
 
 
-def relu_kkt_point():
-    """ReLU, one unit with a = 1, samples e1 (+) and -e1 + e2 (+): w = (1, 1) sits on the kink of the second sample?
-
-    With a = -1 and label -1 samples it is concave: ``q_2 = -y``... built plainly below.
-    """
-    # unit 1 (a=+1) reads x; unit 2 (a=-1) sits on its kink for sample 1: w_2 . x_1 = 0
+def data_with_kinks():
+    """Two overlapping inputs of opposite labels: each unit is pushed onto the other's kink."""
     X = torch.tensor([[1.0, 0.0], [1.0, 1.0]]).double()
     y = torch.tensor([1.0, -1.0]).double()
     return Data(X, y)
@@ -99,7 +105,7 @@ def relu_kkt_point():
 @pytest.mark.parametrize("slope", [0.0, 0.1, 0.5])
 def test_one_sided_residual_is_wrong_at_a_kink_and_the_clarke_one_right(slope):
     model = lambda p, X: two_layer_leaky_relu(p, X, slope=slope)  # noqa: E731
-    data = relu_kkt_point()
+    data = data_with_kinks()
     W = torch.tensor([[[1.0, -1.0], [-0.2, 1.3]]]).double()
     start = list(follow(model, data, {"W": W}, at=[60.0], step=0.1))[-1]
     limit = polish_leaky_relu(model, data, start.params, slope=slope)
@@ -134,11 +140,12 @@ def test_leaky_polish_is_certified_feasible_and_near_the_flow(slope, seed):
 
 
 def test_leaky_polish_against_cvxpy_where_every_unit_is_concave():
-    """All labels +1 and all a_j < 0 would not separate; all c_ij < 0 with ReLU slopes is a convex programme."""
+    """Labels +1 and all a_j < 0: every pair is concave, so the whole problem is a convex programme."""
     import cvxpy as cp
 
     rng = np.random.default_rng(0)
-    X, slope = rng.standard_normal((6, 4)) + np.array([2.0, 0, 0, 0]), 0.5
+    X, slope = rng.standard_normal((6, 4)), 0.5
+    X[:, 0] = 0.5 + np.abs(X[:, 0])
     data = Data(torch.as_tensor(X), torch.ones(6, dtype=torch.float64))
     a = -torch.ones(2, dtype=torch.float64)
     model = lambda p, X: torch.nn.functional.leaky_relu(X @ p["W"].mT, slope) @ a  # noqa: E731
@@ -147,7 +154,7 @@ def test_leaky_polish_against_cvxpy_where_every_unit_is_concave():
     q = -cp.sum(cp.maximum(z, slope * z), axis=1)
     problem = cp.Problem(cp.Minimize(cp.sum_squares(W)), [q >= 1])
     problem.solve(solver=cp.CLARABEL)
-    start = {"W": torch.tensor([[-9.0, 1.0, 0.3, 0], [-8.0, 0, 1.0, 0.4]]).double()[None]}
+    start = {"W": torch.tensor([[-9.0, 0.1, 0, 0], [-8.0, 0, 0.1, 0]]).double()[None]}
     limit = polish_leaky_relu(model, data, start, a=a, slope=slope)
     assert limit.certified.all() and limit.margin.item() ** -2 == pytest.approx(problem.value, rel=1e-6)
 
@@ -156,24 +163,37 @@ def test_leaky_polish_against_cvxpy_where_every_unit_is_concave():
 def test_smooth_polish_equals_the_reference_solvers(seed):
     data = separable_linear(60, 5, seed)
     rng = torch.Generator().manual_seed(seed)
-    *_, flow = follow(linear, data, {"w": torch.randn(2, 5, generator=rng, dtype=torch.float64)}, at=[200.0], tol=1e-2)
+    *_, flow = follow(
+        linear, data, {"w": torch.randn(2, 5, generator=rng, dtype=torch.float64)}, at=[200.0], tol=1e-2
+    )
     limit = polish_smooth(linear, data, flow.params, {"w": 1.0})
-    assert limit.certified.all() and limit.margin.tolist() == pytest.approx([hard_margin(data).value] * 2, rel=1e-9)
+    assert limit.certified.all() and limit.margin.tolist() == pytest.approx(
+        [hard_margin(data).value] * 2, rel=1e-9
+    )
     data = gaussian_labels(10, 3, seed)
     X = data.X.clone()
     X[:, 0] = data.y * (1 + X[:, 0].abs())
     data = Data(X, data.y)
-    start = {name: torch.randn(2, k, generator=rng, dtype=torch.float64) for name, k in (("a", 1), ("u", 2), ("v", 2))}
-    *_, flow = follow(diagonal, data, start, at=[100.0], tol=1e-3, max_seconds=10)
-    limit = polish_smooth(diagonal, data, flow.params, DIAGONAL_RATES)
+    ends = []
+    for _ in range(2):
+        draw = lambda k: torch.randn(1, k, generator=rng, dtype=torch.float64)  # noqa: E731
+        *_, state = follow_far(diagonal, data, {"a": draw(1), "u": draw(2), "v": draw(2)}, at=[100.0])
+        ends.append(state.params)
+    flow = {name: torch.cat([end[name] for end in ends]) for name in ends[0]}
+    limit = polish_smooth(diagonal, data, flow, DIAGONAL_RATES)
+    assert (limit.angle < 0.05).all()
     assert limit.certified.all(), limit.reason
-    assert (limit.params["a"] ** 2).squeeze(1).tolist() == pytest.approx([block_norm(data, [1, 2, 2]).value] * 2, rel=1e-6)
+    assert (limit.params["a"] ** 2).squeeze(1).tolist() == pytest.approx(
+        [block_norm(data, [1, 2, 2]).value] * 2, rel=1e-6
+    )
 
 
 def test_no_limit_is_claimed_where_the_top_block_is_not_needed():
     data = Data(torch.tensor([[0.1, 1.0], [-0.2, 1.0]]).double(), torch.ones(2).double())
     model = lambda p, X: p["a"] * X[:, 0] + p["u"] * p["v"] * X[:, 1]  # noqa: E731
-    point = {name: torch.full((1, 1), v, dtype=torch.float64) for name, v in (("a", 0.5), ("u", 3.0), ("v", 3.0))}
+    point = {
+        name: torch.full((1, 1), v, dtype=torch.float64) for name, v in (("a", 0.5), ("u", 3.0), ("v", 3.0))
+    }
     limit = polish_smooth(model, data, point, DIAGONAL_RATES)
     assert not limit.certified.any() and "Not certified" in limit.reason[0]
 
@@ -214,7 +234,7 @@ def test_nested_programme_satisfies_its_optimality_conditions(seed):
     k, K = int(rng.integers(1, 5)), int(rng.integers(0, 6))
     M, sample = rng.standard_normal((k + K + 2, k + K)), rng.integers(0, k, K)
     gram, linear_term = M.T @ M, rng.standard_normal(k + K)
-    x, *_ , solved = nested_qp(gram, linear_term, k, sample)
+    x, *_, solved = nested_qp(gram, linear_term, k, sample)
     value = lambda v: 0.5 * v @ gram @ v - linear_term @ v  # noqa: E731
     assert solved and (x >= 0).all() and (x[k:] <= x[:k][sample]).all()
     for _ in range(100):

@@ -22,7 +22,10 @@ def test_round_trip(sizes, seeds):
 
 def test_rates_broadcast_and_are_checked():
     like = {"w": torch.ones(2, 3, 4), "b": torch.ones(2, 3)}
-    assert spread({"w": torch.tensor([1.0, 2.0, 3.0, 4.0]), "b": 0.5}, like).tolist() == [1, 2, 3, 4] * 3 + [0.5] * 3
+    assert (
+        spread({"w": torch.tensor([1.0, 2.0, 3.0, 4.0]), "b": 0.5}, like).tolist()
+        == [1, 2, 3, 4] * 3 + [0.5] * 3
+    )
     for wrong in ({"w": 1.0}, {"w": -1.0, "b": 1.0}, {"w": math.nan, "b": 1.0}, {"w": math.inf, "b": 1.0}):
         with pytest.raises(ValueError):
             spread(wrong, like)

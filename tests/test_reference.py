@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 from sklearn.svm import LinearSVC
 
 from qhlib.data import Data, separable_linear
-from qhlib.reference import SolverError, ball_norm, block_norm, cascade, hard_margin, hard_margin_qp, l1_margin
+from qhlib.reference import (
+    SolverError,
+    ball_norm,
+    block_norm,
+    cascade,
+    hard_margin,
+    hard_margin_qp,
+    l1_margin,
+)
 
 
 def as_data(A, y=None):
@@ -19,7 +27,7 @@ def as_data(A, y=None):
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10**6), st.integers(2, 6), st.floats(0.05, 3), st.floats(1e-3, 1e3))
 def test_hard_margin_that_was_built(seed, d, margin, scale):
-    """Support vectors ``margin u ± v_k`` with v_k orthogonal to u, others further out: the answer is u, margin."""
+    """Support vectors ``margin u ± v_k`` with v_k orthogonal to u, others further out: u, margin."""
     rng = np.random.default_rng(seed)
     Q = np.linalg.qr(rng.standard_normal((d, d)))[0]
     u, V = Q[:, 0], Q[:, 1:].T
@@ -95,12 +103,14 @@ def test_cascade_discards_what_is_not_needed():
     found, discarded = cascade(as_data(A), [1, 2, 3])
     assert discarded == [1, 2] and (found.x[:2] == 0).all() and (A @ found.x).min() >= 1 - 1e-9
     found, discarded = cascade(as_data(A[:, ::-1].copy()), [1, 2, 3])
-    assert discarded == [] and found.value == pytest.approx(block_norm(as_data(A[:, ::-1].copy()), [1, 2, 3]).value)
+    first = block_norm(as_data(A[:, ::-1].copy()), [1, 2, 3])
+    assert discarded == [] and found.value == pytest.approx(first.value)
 
 
 def test_what_has_no_answer_raises():
     twins = as_data(np.array([[1.0, 0.0], [-1.0, 0.0]]))
-    for solver in (hard_margin, hard_margin_qp, l1_margin, lambda d: block_norm(d, [1, 2]), lambda d: cascade(d, [1, 2])):
+    by_depth = [lambda d, f=f: f(d, [1, 2]) for f in (block_norm, cascade)]
+    for solver in (hard_margin, hard_margin_qp, l1_margin, *by_depth):
         with pytest.raises(SolverError):
             solver(twins)
     easy = as_data(np.array([[1.0, 1.0], [-1.0, 2.0]]))
