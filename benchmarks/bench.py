@@ -420,11 +420,11 @@ def show(results: dict, console: Console) -> dict:
     faith = results["fidelity"]
     for kind in ("kink-free", "random"):
         here = faith[kind]
-        title = (
-            f"Direction error (rad), d=500, {kind} start, {here['patterns_changed']} of 1000 signs changed; "
-        )
-        doubt = f", itself within {max(here['reference_doubt']):.0e}" if here["reference_doubt"] else ""
-        table = Table(title=title + f"reference: {here['reference']}{doubt}")
+        title = f"Direction error (rad), d=500, {kind} start, {here['patterns_changed']} of 1000 signs "
+        title += f"changed; reference: {here['reference']}"
+        if here["reference_doubt"]:
+            title += f", itself within {max(here['reference_doubt']):.0e}"
+        table = Table(title=title)
         for column in ("method", "L=1e-43", "L=1e-304", "L=1e-1000", "gradients", "CPU s"):
             table.add_column(column, justify="left" if column == "method" else "right")
         for r in here["rows"]:

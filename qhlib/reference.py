@@ -18,7 +18,7 @@ from qhlib.data import Data
 
 
 class SolverError(RuntimeError):
-    """A library solver did not report an optimal solution: infeasible (not separable), unbounded or inaccurate."""
+    """A library solver reported no optimal solution: infeasible (not separable), unbounded or inaccurate."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def l1_margin(data: Data) -> Solution:
     0.666666667
     """
     found = block_norm(data, np.full(data.X.shape[1], 2))
-    return Solution(found.x / found.value, 1 / found.value, found.gap, found.status)
+    return Solution(found.x / found.value, float(1 / found.value), found.gap, found.status)
 
 
 def block_norm(data: Data, depths: Sequence[int]) -> Solution:
@@ -129,7 +129,9 @@ def block_norm(data: Data, depths: Sequence[int]) -> Solution:
     # solvers' tolerances are absolute: give them rows of length about one, and scale the answer back
     scale = np.linalg.norm(A, axis=1).max()
     found = _least_l1(A / scale, top, int(depths.min())) if power == 1 else _least_squares(A / scale, top)
-    return Solution(found.x / scale, found.value / scale ** (2 / depths.min()), found.gap, found.status)
+    return Solution(
+        found.x / scale, float(found.value / scale ** (2 / depths.min())), found.gap, found.status
+    )
 
 
 def _least_squares(A: np.ndarray, top: np.ndarray) -> Solution:
@@ -224,7 +226,7 @@ def cascade(data: Data, depths: Sequence[int]) -> tuple[Solution, list[int]]:
 
 
 def _top_block(depths: np.ndarray, d: int) -> tuple[np.ndarray, int]:
-    """Mask of the shallowest coordinates, and whether the problem minimises |beta| (1) or |beta|^2 (2) there."""
+    """Mask of the shallowest coordinates, and the power of |beta| that is minimised there (1 or 2)."""
     if depths.shape != (d,) or (depths < 1).any():
         raise ValueError(f"give a depth >= 1 for each of the {d} coordinates, got {depths.tolist()}")
     top = depths == depths.min()
@@ -238,7 +240,7 @@ def _top_block(depths: np.ndarray, d: int) -> tuple[np.ndarray, int]:
 
 
 def _least_l1(A: np.ndarray, top: np.ndarray, depth: int) -> Solution:
-    """``min sum_top |beta|`` as a linear programme in beta = plus - minus; value in the form of block_norm."""
+    """``min sum_top |beta|`` as a linear programme in beta = plus - minus; value as block_norm defines it."""
     cost = np.tile(top.astype(float), 2)
     out = linprog(cost, A_ub=np.hstack([-A, A]), b_ub=-np.ones(len(A)), bounds=(0, None), method="highs")
     if out.status != 0:

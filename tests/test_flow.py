@@ -118,9 +118,11 @@ def test_order_of_convergence_against_an_independent_integrator():
     data, start = gaussian_labels(5, 3), draw(3, W=(1, 3, 3), a=(1, 3))
     start = end(cubic, data, start, at=[3.0], tol=1e-3).params
     truth = reference(cubic, data, start, 12.0)
-    error = lambda **o: np.linalg.norm(
-        flatten(end(cubic, data, start, at=[12.0], **o).params)[0].numpy() - truth
-    )  # noqa: E731
+
+    def error(**options):
+        reached = flatten(end(cubic, data, start, at=[12.0], **options).params)
+        return np.linalg.norm(reached[0].numpy() - truth)
+
     euler = [error(step=h) for h in (0.2, 0.1, 0.05)]
     orders = np.log2(np.divide(euler[:-1], euler[1:]))
     assert (np.abs(orders - 1) < 0.15).all(), orders

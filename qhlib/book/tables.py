@@ -136,17 +136,16 @@ def table_html(caption: str, columns: Iterable[str], rows: Iterable[Iterable[str
 
 def claims_html(chapter: str, rows: list[dict]) -> str:
     """The claims of a chapter, each linked to the place where it is made."""
-    columns = ("claim", "statement", "source", "basis", "predicted", "measured", "tolerance", "verdict")
+    columns = ("claim", "verdict", "predicted", "measured", "tolerance")
     cells = [
         (
-            f'<a href="#{escape(row["anchor"])}"><code>{escape(row["id"])}</code></a>',
-            math_html(row["statement"]),
-            math_html(row["source"]),
-            BASES[row["basis"]],
+            f'<a href="#{escape(row["anchor"])}"><code>{escape(row["id"])}</code></a><br>'
+            f'<span style="font-weight:normal">{math_html(row["statement"])} '
+            f"<em>{BASES[row['basis']]}: {math_html(row['source'])}</em></span>",
+            verdict_html(row),
             escape(prediction(row)),
             escape(measurement(row)),
             f"{escape(tolerance(row))}; {math_html(row['tolerance_from'])}",
-            verdict_html(row),
         )
         for row in rows
     ]
