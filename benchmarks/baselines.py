@@ -93,7 +93,7 @@ def prgd(
         theta = theta + lr * evaluate(theta)[1]
         yield theta
     radius = np.sqrt(theta @ theta)
-    while True:
+    while radius < 1e100:  # long before, steps of a fixed length have stopped turning so long a vector
         theta = theta * (radius / np.sqrt(theta @ theta))
         for _ in range(steps):
             theta = theta + lr * evaluate(theta)[1]
@@ -133,14 +133,14 @@ def race(
     """
     spent, count, theta = 0.0, 0, None
     while spent < seconds:
-        chunk = max(1, int(count * (growth - 1)))
+        chunk, last = max(1, int(count * (growth - 1))), None
         began = time.process_time()
-        for theta in itertools.islice(method, chunk):  # noqa: B007
+        for last in itertools.islice(method, chunk):  # noqa: B007
             pass
         spent += time.process_time() - began
-        count += chunk
-        if not np.isfinite(theta).all():
-            break  # diverged
+        if last is None or not np.isfinite(last).all():
+            break  # it ended, or diverged
+        theta, count = last, count + chunk
         if good(theta):
             return spent, count, theta, True
     return spent, count, theta, False

@@ -48,6 +48,8 @@ def use_style() -> None:
     >>> plt.rcParams["axes.grid"]
     True
     """
+    from IPython import get_ipython
+
     sns.set_theme(style="whitegrid", palette="colorblind", context="notebook")
     plt.rcParams.update(
         {
@@ -62,6 +64,10 @@ def use_style() -> None:
             "legend.frameon": False,
         }
     )
+    shell = get_ipython()
+    if shell is not None and "InlineBackend" in {type(c).__name__ for c in shell.configurables}:
+        # the layout is constrained already: cropping would draw every figure a second time
+        shell.run_line_magic("config", "InlineBackend.print_figure_kwargs = {'bbox_inches': None}")
 
 
 def _png(figure: Figure) -> str:

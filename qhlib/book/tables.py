@@ -141,11 +141,12 @@ def claims_html(chapter: str, rows: list[dict]) -> str:
         (
             f'<a href="#{escape(row["anchor"])}"><code>{escape(row["id"])}</code></a><br>'
             f'<span style="font-weight:normal">{math_html(row["statement"])} '
-            f"<em>{BASES[row['basis']]}: {math_html(row['source'])}</em></span>",
+            f"<em>{BASES[row['basis']]}: {math_html(row['source'])}.</em> "
+            f"Tolerance: {math_html(row['tolerance_from'])}.</span>",
             verdict_html(row),
             escape(prediction(row)),
             escape(measurement(row)),
-            f"{escape(tolerance(row))}; {math_html(row['tolerance_from'])}",
+            escape(tolerance(row)),
         )
         for row in rows
     ]
