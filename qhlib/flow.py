@@ -96,16 +96,22 @@ def follow(
     (100.0, 100.69)
     """
     if not step > 0 or not stretch > 0 or (tol is not None and not 0 < tol < 1):
-        raise ValueError(f"step and stretch must be positive and tol in (0, 1), got {step=}, {stretch=}, {tol=}")
+        raise ValueError(
+            f"step and stretch must be positive and tol in (0, 1), got {step=}, {stretch=}, {tol=}"
+        )
     targets = None if at is None else [float(value) for value in at]
-    if targets is not None and (not targets or any(not b > a for a, b in zip(targets, targets[1:], strict=False))):
+    if targets is not None and (
+        not targets or any(not b > a for a, b in zip(targets, targets[1:], strict=False))
+    ):
         raise ValueError(f"at must be a non-empty increasing list of log(1/L), got {at!r}")
 
     theta = flatten(params).detach()
     q, ell_, g = ascent(model, data, params)
     ell = _host(ell_)
     if targets is not None and (ell > targets[0] + LANDING * max(1, abs(targets[0]))).any():
-        raise ValueError(f"the flow starts at log(1/L) = {ell.max():.6g}, above the first value of at, {targets[0]:.6g}")
+        raise ValueError(
+            f"the flow starts at log(1/L) = {ell.max():.6g}, above the first value of at, {targets[0]:.6g}"
+        )
     # the control arithmetic runs on (S,) numpy arrays: ten times less overhead per operation than tensors
     clock, risen, own = np.zeros_like(ell), ell.copy(), np.full_like(ell, step)
     steps, gradients, began = 0, 1, time.monotonic()
@@ -113,7 +119,9 @@ def follow(
     def state(reason: str | None = None, reached: bool | None = None) -> State:
         trust = np.divide(ell - risen, clock, out=np.ones_like(ell), where=clock > 0)
         as_tensor = partial(torch.as_tensor, dtype=theta.dtype, device=theta.device)
-        return State(as_tensor(ell), q, unflatten(theta, params), steps, gradients, as_tensor(trust), reason, reached)
+        return State(
+            as_tensor(ell), q, unflatten(theta, params), steps, gradients, as_tensor(trust), reason, reached
+        )
 
     def move(theta: Tensor, amount: np.ndarray, direction: Tensor) -> Tensor:
         return torch.addcmul(theta, torch.as_tensor(amount, device=theta.device)[:, None], direction)
@@ -150,8 +158,12 @@ def follow(
         gradients += 1
         if tol is not None:
             ahead = _host((g_new * g_new).sum(1))
-            heun = move(move(theta, 0.5 * want / safe, g), 0.5 * want / np.where(ahead > 0, ahead, 1.0), g_new)
-            error = _host(torch.linalg.vector_norm(heun - trial, dim=1)) / (tol * np.where(size > 0, size, 1.0))
+            heun = move(
+                move(theta, 0.5 * want / safe, g), 0.5 * want / np.where(ahead > 0, ahead, 1.0), g_new
+            )
+            error = _host(torch.linalg.vector_norm(heun - trial, dim=1)) / (
+                tol * np.where(size > 0, size, 1.0)
+            )
             # margins are of size ell and enter the loss through e^-q: they must be right absolutely, not relatively
             error *= np.maximum(1.0, ell)
             error = np.where(np.isfinite(error), error, np.inf)
@@ -167,14 +179,20 @@ def follow(
             rise = _host(ell_new) - ell
             # a step that lost ground was too long; a mere landing correction may go either way
             accept = done | (rise > 0) | (want < 1e-6)
-            own = np.where(np.abs(rise) >= 0.5 * np.abs(want), np.minimum(1.1 * own, step), 0.5 * np.maximum(want, 1e-6))
+            own = np.where(
+                np.abs(rise) >= 0.5 * np.abs(want), np.minimum(1.1 * own, step), 0.5 * np.maximum(want, 1e-6)
+            )
             own = np.where(done, step, own) if some else own
         steps += 1
         if accept.all():
             theta, g, q, ell = trial, g_new, q_new, _host(ell_new)
         else:
             keep = torch.as_tensor(accept, device=theta.device)[:, None]
-            theta, g, q = torch.where(keep, trial, theta), torch.where(keep, g_new, g), torch.where(keep, q_new, q)
+            theta, g, q = (
+                torch.where(keep, trial, theta),
+                torch.where(keep, g_new, g),
+                torch.where(keep, q_new, q),
+            )
             ell = np.where(accept, _host(ell_new), ell)
         clock = clock + want * accept
         if targets is None:
@@ -204,5 +222,7 @@ def _stopped(
     if steps >= max_steps:
         return f"The limit of {max_steps} steps was reached: raise max_steps, or ask for a smaller log(1/L)."
     if time.monotonic() - began > max_seconds:
-        return f"The limit of {max_seconds:g} s was reached: raise max_seconds, or ask for a smaller log(1/L)."
+        return (
+            f"The limit of {max_seconds:g} s was reached: raise max_seconds, or ask for a smaller log(1/L)."
+        )
     return None

@@ -70,7 +70,9 @@ def gradient_defect(model: Model, params: Params, X: Tensor, rates: Rates, a: fl
         leaves = {name: t.detach().requires_grad_() for name, t in at.items()}
         # different weights per score, so that no symmetry of the sum hides an error
         scores = model(leaves, X)
-        weights = torch.linspace(0.5, 1.5, scores[0].numel(), dtype=scores.dtype, device=scores.device).reshape(scores.shape[1:])
+        weights = torch.linspace(
+            0.5, 1.5, scores[0].numel(), dtype=scores.dtype, device=scores.device
+        ).reshape(scores.shape[1:])
         grads = torch.autograd.grad((scores * weights).sum(), list(leaves.values()), materialize_grads=True)
         return flatten(dict(zip(leaves, grads, strict=True)))
 
@@ -134,12 +136,16 @@ def normalise(params: Params, rates: Rates) -> tuple[Params, Tensor]:
         # each bound makes one term, or all of them, decide the sign
         low = float((logs / (2 * rate)).max())
         high = float(((logs + torch.log(torch.tensor(len(logs), dtype=logs.dtype))) / (2 * rate)).max())
-        taus.append(low if high - low < 1e-15 else brentq(excess, low - 1e-9, high + 1e-9, xtol=1e-14, rtol=1e-14))
+        taus.append(
+            low if high - low < 1e-15 else brentq(excess, low - 1e-9, high + 1e-9, xtol=1e-14, rtol=1e-14)
+        )
     tau = torch.tensor(taus, dtype=theta.dtype, device=theta.device)
     return psi(params, rates, -tau), tau
 
 
-def normalised_margin(model: Model, data: Data, params: Params, rates: Rates, *, smoothed: bool = False) -> Tensor:
+def normalised_margin(
+    model: Model, data: Data, params: Params, rates: Rates, *, smoothed: bool = False
+) -> Tensor:
     """``min_i q_i / e^tau`` (S,), or with ``smoothed`` ``log(1/L) / e^tau``, the one that rises along the flow.
 
     >>> data = Data(torch.ones(1, 1), torch.ones(1))

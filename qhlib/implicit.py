@@ -82,7 +82,9 @@ def follow_implicit(
     q, ell_start, _ = ascent(model, data, params)
     ell0 = float(ell_start)
     if targets[0] < ell0:
-        raise ValueError(f"the flow starts at log(1/L) = {ell0:.6g}, above the first value of at, {targets[0]:.6g}")
+        raise ValueError(
+            f"the flow starts at log(1/L) = {ell0:.6g}, above the first value of at, {targets[0]:.6g}"
+        )
 
     evaluations, steps, began = 0, 0, time.monotonic()
     affine = affine_margins(model, data, params)
@@ -113,7 +115,9 @@ def follow_implicit(
             H = np.outer(g, g) - (affine[1].T * (w / w.sum())) @ affine[1]
         along = vector @ g
         N = ell * (vector @ vector) / along**2
-        return N * H + np.outer(velocity, g / ell + 2 * vector / (vector @ vector) - 2 * (g + H @ vector) / along)
+        return N * H + np.outer(
+            velocity, g / ell + 2 * vector / (vector @ vector) - 2 * (g + H @ vector) / along
+        )
 
     def state(vector: np.ndarray, reason: str | None = None, reached: bool | None = None) -> State:
         here = as_params(vector)
@@ -124,10 +128,14 @@ def follow_implicit(
     risen = promised = 0.0
     start = theta0[0].cpu().numpy()
     waiting = [target for target in targets if target > ell0]
-    yield state(start, None if waiting else f"The seed was at log(1/L) = {ell0:g} already.", None if waiting else True)
+    yield state(
+        start, None if waiting else f"The seed was at log(1/L) = {ell0:g} already.", None if waiting else True
+    )
     ell, g, velocity = look(start)
     if not start @ g > 0:
-        raise ValueError("<theta, grad ell> is not positive at the start: follow the flow further explicitly first")
+        raise ValueError(
+            "<theta, grad ell> is not positive at the start: follow the flow further explicitly first"
+        )
     # the solver never gets as far as this bound: the loop leaves when the last target is passed
     solver = SOLVERS[method](
         lambda _x, vector: look(vector)[2],
@@ -147,11 +155,15 @@ def follow_implicit(
             message = solver.step()
         steps += 1
         if solver.status == "failed":
-            yield state(vector, f"{method} gave up at log(1/L) = {before:.4g}: {message or 'tiny step'}", False)
+            yield state(
+                vector, f"{method} gave up at log(1/L) = {before:.4g}: {message or 'tiny step'}", False
+            )
             return
         if time.monotonic() - began > max_seconds:
             yield state(
-                vector, f"The limit of {max_seconds:g} s was reached at log(1/L) = {before:.4g}: raise max_seconds.", False
+                vector,
+                f"The limit of {max_seconds:g} s was reached at log(1/L) = {before:.4g}: raise max_seconds.",
+                False,
             )
             return
         ell, g, velocity = look(solver.y)
@@ -159,13 +171,17 @@ def follow_implicit(
         due = 0.5 * (solver.t - solver.t_old) * (slope + g @ velocity / ell)
         if not abs(rise - due) <= OFF_THE_FLOW * due + 10 * rtol:
             yield state(
-                vector, f"{method} left the flow after log(1/L) = {before:.4g}: use a smaller rtol or max_step.", False
+                vector,
+                f"{method} left the flow after log(1/L) = {before:.4g}: use a smaller rtol or max_step.",
+                False,
             )
             return
         risen, promised, dense = risen + rise, promised + due, None
         while waiting and waiting[0] <= ell:
             target, dense = waiting.pop(0), dense or solver.dense_output()
-            moment = brentq(lambda x, t=target: look(dense(x))[0] - t, solver.t_old, solver.t, xtol=1e-15, rtol=1e-15)
+            moment = brentq(
+                lambda x, t=target: look(dense(x))[0] - t, solver.t_old, solver.t, xtol=1e-15, rtol=1e-15
+            )
             reason = None if waiting else f"The seed reached log(1/L) = {target:g}."
             yield state(dense(moment), reason, None if waiting else True)
             risen = promised = 0.0

@@ -117,7 +117,9 @@ def hessian(model: Model, data: Data, params: Params) -> Tensor:  # (p, p)
         dict(
             zip(
                 leaves,
-                torch.autograd.grad(ell.sum(), list(leaves.values()), create_graph=True, materialize_grads=True),
+                torch.autograd.grad(
+                    ell.sum(), list(leaves.values()), create_graph=True, materialize_grads=True
+                ),
                 strict=True,
             )
         )

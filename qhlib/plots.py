@@ -36,7 +36,9 @@ LINE = {
 """Line style of each object of the book."""
 SERIES = [
     {"color": c, "linestyle": s, "marker": m}
-    for c, s, m in zip(_PALETTE, ["-", "--", "-.", ":", (0, (3, 1, 1, 1)), (0, (5, 1))], "osD^vP", strict=False)
+    for c, s, m in zip(
+        _PALETTE, ["-", "--", "-.", ":", (0, (3, 1, 1, 1)), (0, (5, 1))], "osD^vP", strict=False
+    )
 ]
 """Colour, line style and marker for curves of the same kind, in order."""
 
@@ -100,7 +102,9 @@ def scrubber(figures: Sequence[Figure], labels: Sequence[str], *, name: str, alt
     from IPython.display import HTML
 
     if not figures or len(figures) != len(labels):
-        raise ValueError(f"give as many labels as figures, at least one: {len(figures)} figures, {len(labels)} labels")
+        raise ValueError(
+            f"give as many labels as figures, at least one: {len(figures)} figures, {len(labels)} labels"
+        )
     frames = [_png(figure) for figure in figures]
     for figure in figures:
         plt.close(figure)
