@@ -55,7 +55,7 @@ test: book ## all tests: numerics, notebooks, and the built pages in a browser
 
 bench: $(INSTALLED) ## the measurements behind the speed claims (minutes)
 	@echo "==> measuring"
-	@$(PY) benchmarks/bench.py
+	@mkdir -p _build && $(PY) benchmarks/bench.py --json _build/bench.json --plot _build/bench-cost.png
 
 lint: $(INSTALLED) ## style of the code
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .

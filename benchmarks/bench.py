@@ -96,17 +96,18 @@ def certified_limit(quick: bool) -> dict:
             q, ell, g = ascent(model, data, {"W": torch.as_tensor(theta).reshape(1, 50, -1)})
             return float(ell), g[0].numpy(), q
 
-        method = baselines.lyu_li(by_autograd, (W0 @ basis).numpy().ravel())
-        seconds, gradients, theta, reached = baselines.race(
-            method, lambda theta: residual(theta, 1e-2) <= 1e-2, seconds=2 if quick else 12
-        )
-        rival["0.01, torch"] = {
-            "seconds": seconds,
-            "gradients": gradients,
-            "reached": reached,
-            "residual": residual(theta, 1e-2),
-            "ratio": seconds / float(np.median(times)),
-        }
+        for near in (1e-2, 1e-9):
+            method = baselines.lyu_li(by_autograd, (W0 @ basis).numpy().ravel())
+            seconds, gradients, theta, reached = baselines.race(
+                method, lambda theta, near=near: residual(theta, near) <= 1e-2, seconds=2 if quick else 6
+            )
+            rival[f"{near:g}, torch"] = {
+                "seconds": seconds,
+                "gradients": gradients,
+                "reached": reached,
+                "residual": residual(theta, near),
+                "ratio": seconds / float(np.median(times)),
+            }
         rows.append(
             {
                 "seed": seed,

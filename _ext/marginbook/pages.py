@@ -98,10 +98,11 @@ def _claim_cells(row: dict, link: str) -> tuple[str, ...]:
     return (
         f'<a href="{link}#{escape(row["anchor"])}"><code>{escape(row["id"])}</code></a>'
         f"<br>{math_html(row['statement'])}"
-        f"<br><small>{escape(BASES[row['basis']])}: {math_html(row['source'])}</small>",
+        f"<br><small>{escape(BASES[row['basis']])}: {math_html(row['source'])}. "
+        f"Tolerance: {math_html(row['tolerance_from'])}.</small>",
         escape(prediction(row)),
         escape(measurement(row)),
-        f"{escape(tolerance(row))}<br><small>{math_html(row['tolerance_from'])}</small>",
+        escape(tolerance(row)),
         _badge(row["verdict"]) + note,
     )
 

@@ -167,6 +167,9 @@ class Claim:
         """Whether it deviates without having been declared to."""
         return self.verdict == "deviates" and not self.expected_deviation.strip()
 
+    def _ipython_display_(self) -> None:
+        """Nothing: the chapter has shown the card already, and a cell's last value would show it again."""
+
     def row(self) -> dict:
         """The claim as data that JSON can hold: the worst entry's values; NaN and infinities are text.
 

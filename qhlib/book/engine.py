@@ -4,12 +4,16 @@ Conventions: `running_cell` is the code cell in execution, for the message after
 one notebook at a time in a process.
 """
 
+import time
+
 from papermill.engines import NBClientEngine, papermill_engines
 
 from .progress import Progress
 
 ENGINE = "qhlib"
 running_cell: dict = {}
+SAVE_EVERY = 5.0
+"""Seconds between two saves of a running notebook; it is always saved at its end, whatever ends it."""
 
 
 class BookEngine(NBClientEngine):
@@ -31,6 +35,16 @@ class BookEngine(NBClientEngine):
                 start(cell, cell_index, **kw)
 
             nb_man.cell_start = report
+            save, saved = nb_man.save, time.monotonic()
+
+            def save_seldom(**kw):
+                # papermill writes the whole file, pictures and all, twice for each cell
+                nonlocal saved
+                if time.monotonic() - saved >= SAVE_EVERY:
+                    save(**kw)
+                    saved = time.monotonic()
+
+            nb_man.save = save_seldom
             try:
                 super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
             finally:
@@ -38,6 +52,8 @@ class BookEngine(NBClientEngine):
                 for cell in cells:
                     if cell.metadata.papermill["status"] == nb_man.PENDING:
                         cell.metadata.papermill["status"] = "not run"
+                nb_man.save = save
+                save()
 
 
 papermill_engines.register(ENGINE, BookEngine)

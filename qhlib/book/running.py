@@ -184,9 +184,6 @@ def execute(planned: Plan, timeout: int | None = None, stream=None) -> None:
                 engine_name=ENGINE,
                 kernel_name="python3",
                 progress_bar=False,
-                # By default every cell writes the whole notebook twice, pictures and all; ten seconds are the most to lose.
-                request_save_on_cell_execute=False,
-                autosave_cell_every=10,
                 execution_timeout=timeout,
                 # The kernel's own log warns of local sockets and complains of being interrupted; a reader can
                 # act on neither, and what a cell prints or raises does not pass through it.

@@ -90,7 +90,8 @@ make += "tolerance_from='t')"
 start = "import qhlib.book; chapter = qhlib.book.open_chapter('tiny_chapter', globals())"
 shell.run_cell(start, store_history=True)
 for cell in (make, make, make + "  # another cell", "\\n".join(2 * [make.replace("one", "two")])):
-    print(type(shell.run_cell(cell, store_history=True).error_in_exec).__name__)
+    error = shell.run_cell(cell, store_history=True).error_in_exec
+    print("\\n" + type(error).__name__)
 print(sorted(shell.user_ns["chapter"].claims))
 """
 
