@@ -180,7 +180,11 @@ def follow_implicit(
         while waiting and waiting[0] <= ell:
             target, dense = waiting.pop(0), dense or solver.dense_output()
             moment = brentq(
-                lambda x, dense=dense, t=target: look(dense(x))[0] - t, solver.t_old, solver.t, xtol=1e-15, rtol=1e-15
+                lambda x, dense=dense, t=target: look(dense(x))[0] - t,
+                solver.t_old,
+                solver.t,
+                xtol=1e-15,
+                rtol=1e-15,
             )
             reason = None if waiting else f"The seed reached log(1/L) = {target:g}."
             yield state(dense(moment), reason, None if waiting else True)

