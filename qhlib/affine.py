@@ -32,7 +32,7 @@ def affine_margins(model: Model, data: Data, params: Params) -> tuple[np.ndarray
     """``(q0, J)`` with ``q = q0 + J theta``, (k,) and (k, p), if the margins are affine in theta; else None.
     S = 1.
 
-    Checked at random points, where a model that is not affine would agree only by accident.
+    Checked at a random point, its opposite and farther ones, where a model that is not affine would agree only by accident.
 
     >>> data = Data(torch.eye(2).double(), torch.ones(2).double())
     >>> affine_margins(lambda p, X: p["w"] @ X.T, data, {"w": torch.ones(1, 2).double()})[1].tolist()
@@ -42,8 +42,8 @@ def affine_margins(model: Model, data: Data, params: Params) -> tuple[np.ndarray
     """
     theta = flatten(params).detach()
     J, q = jacobian(model, data, params)[0], margins(model, data, params)[0].detach()
-    rng = torch.Generator().manual_seed(0)
-    for length in (1.0, 30.0):
+    for length in (1.0, -1.0, 30.0, -30.0):  # opposite points: no sign pattern of activations holds at both
+        rng = torch.Generator().manual_seed(0)
         away = length * torch.randn(theta.shape, generator=rng, dtype=theta.dtype).to(theta.device)
         there = margins(model, data, unflatten(theta + away, params))[0].detach()
         if not torch.allclose(there, q + J @ away[0], rtol=1e-10, atol=1e-10 * float(J.abs().max())):
