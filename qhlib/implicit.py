@@ -15,12 +15,11 @@ field's promise, ``d log ell / dx = 1 / cos^2``; the ratio of the two since the 
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import scipy.integrate
 import torch
-from scipy.optimize import brentq
 
 from qhlib.affine import affine_margins
 from qhlib.data import Data
@@ -179,16 +178,24 @@ def follow_implicit(
         risen, promised, dense = risen + rise, promised + due, None
         while waiting and waiting[0] <= ell:
             target, dense = waiting.pop(0), dense or solver.dense_output()
-            moment = brentq(
-                lambda x, dense=dense, t=target: look(dense(x))[0] - t,
-                solver.t_old,
-                solver.t,
-                xtol=1e-15,
-                rtol=1e-15,
-            )
+            moment = _land(lambda x, dense=dense: look(dense(x)), target, solver.t_old, solver.t)
             reason = None if waiting else f"The seed reached log(1/L) = {target:g}."
             yield state(dense(moment), reason, None if waiting else True)
             risen = promised = 0.0
+
+
+def _land(
+    look: Callable[[float], tuple[float, np.ndarray, np.ndarray]], target: float, low: float, high: float
+) -> float:
+    """The clock's x in [low, high] at which ell is ``target``: Newton's method, the slope of log ell being known."""
+    x = high
+    for _ in range(12):
+        ell, g, velocity = look(x)
+        miss = math.log(target / ell)
+        if abs(miss) <= 1e-12:
+            break
+        x = min(high, max(low, x + miss * ell / (g @ velocity)))
+    return x
 
 
 def follow_far(
