@@ -104,6 +104,14 @@ def follow_affine(
         w /= total
         return low - math.log(total), w @ J, w
 
+    def level(vector: np.ndarray) -> float:
+        """ell alone, for the checks after each step."""
+        nonlocal evaluations
+        evaluations += 1
+        q = q0 + J @ vector
+        low = q.min()
+        return low - math.log(np.exp(low - q).sum())
+
     def hessian(g: np.ndarray, w: np.ndarray) -> np.ndarray:
         return np.outer(g, g) - (J.T * w) @ J
 
@@ -120,7 +128,7 @@ def follow_affine(
         vector: np.ndarray, trust: float = 1.0, reason: str | None = None, reached: bool | None = None
     ) -> State:
         here = torch.as_tensor(vector, dtype=theta.dtype, device=theta.device)[None]
-        ell = torch.full_like(here[:, 0], look(vector)[0])
+        ell = torch.full_like(here[:, 0], level(vector))
         q = torch.as_tensor(q0 + J @ vector, dtype=theta.dtype, device=theta.device)[None]
         full = torch.full_like(ell, trust)
         return State(ell, q, unflatten(here, params), steps, evaluations, full, reason, reached)
@@ -131,7 +139,7 @@ def follow_affine(
         return {"rtol": rtol, "atol": atol, "first_step": min(1e-3, span)}
 
     vector = theta[0].cpu().numpy().copy()
-    ell = look(vector)[0]
+    ell = level(vector)
     if targets[0] < ell:
         raise ValueError(f"the flow starts at log(1/L) = {ell:.6g}, above the first of at, {targets[0]:.6g}")
     yield state(vector)
@@ -147,7 +155,7 @@ def follow_affine(
             # is tested
             **options(np.linalg.norm(vector), 1.0) | {"rtol": max(rtol, 1e-4)},
         )
-        while look(solver.y)[0] < 1:
+        while level(solver.y) < 1:
             solver.step()
             steps += 1
             stop = "LSODA gave up before separation." if solver.status == "failed" else None
@@ -158,8 +166,8 @@ def follow_affine(
                 yield state(solver.y, 1.0, stop, False)
                 return
         dense = solver.dense_output()
-        vector = dense(brentq(lambda s: look(dense(s))[0] - 1, solver.t_old, solver.t, xtol=1e-15))
-        ell = look(vector)[0]
+        vector = dense(brentq(lambda s: level(dense(s)) - 1, solver.t_old, solver.t, xtol=1e-15))
+        ell = level(vector)
     ell0 = ell
     clocks = [math.log1p(max(target - ell0, 0.0)) for target in targets]
     waiting = list(zip(clocks, targets, strict=True))
@@ -172,7 +180,7 @@ def follow_affine(
         with np.errstate(all="ignore"):
             message = solver.step()
         steps += 1
-        due, got = ell0 + math.expm1(solver.t), look(solver.y)[0]
+        due, got = ell0 + math.expm1(solver.t), level(solver.y)
         stop = late if time.monotonic() - began > max_seconds else None
         if solver.status == "failed":
             stop = f"LSODA gave up near log(1/L) = {due:.4g}: {message or 'its step became too small'}."

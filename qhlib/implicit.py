@@ -23,8 +23,8 @@ import torch
 
 from qhlib.affine import affine_margins
 from qhlib.data import Data
-from qhlib.flow import State, follow
-from qhlib.margins import Model, ascent, hessian
+from qhlib.flow import LANDING, State, follow
+from qhlib.margins import Model, ascent, hessian, log_inverse_loss, margins
 from qhlib.params import Params, flatten, unflatten
 
 SOLVERS = {"BDF": scipy.integrate.BDF, "Radau": scipy.integrate.Radau, "LSODA": scipy.integrate.LSODA}
@@ -120,7 +120,9 @@ def follow_implicit(
 
     def state(vector: np.ndarray, reason: str | None = None, reached: bool | None = None) -> State:
         here = as_params(vector)
-        q, ell, _ = ascent(model, data, here)
+        with torch.no_grad():
+            q = margins(model, data, here)
+        ell = log_inverse_loss(q)
         trust = torch.full_like(ell, risen / promised if promised > 0 else 1.0)
         return State(ell, q, here, steps, evaluations, trust, reason, reached)
 
@@ -148,7 +150,7 @@ def follow_implicit(
         first_step=min(1e-3, max_step),
     )
     while waiting:
-        before, slope, vector = ell, g @ velocity / ell, solver.y.copy()
+        before, slope, vector = ell, g @ velocity / ell, solver.y.copy()  # slope of log ell in x
         # far-off trial points of the Newton iteration may overflow; the solver rejects them itself
         with np.errstate(all="ignore"):
             message = solver.step()
@@ -167,7 +169,8 @@ def follow_implicit(
             return
         ell, g, velocity = look(solver.y)
         rise = math.log(ell / before) if ell > 0 else math.nan
-        due = 0.5 * (solver.t - solver.t_old) * (slope + g @ velocity / ell)
+        slopes = slope, g @ velocity / ell
+        due = 0.5 * (solver.t - solver.t_old) * sum(slopes)
         if not abs(rise - due) <= OFF_THE_FLOW * due + 10 * rtol:
             yield state(
                 vector,
@@ -178,21 +181,29 @@ def follow_implicit(
         risen, promised, dense = risen + rise, promised + due, None
         while waiting and waiting[0] <= ell:
             target, dense = waiting.pop(0), dense or solver.dense_output()
-            moment = _land(lambda x, dense=dense: look(dense(x)), target, solver.t_old, solver.t)
+            # x as a cubic of log ell: its value and slope are known at both ends of the step
+            u = math.log(target / before) / rise
+            guess = (1 - u) ** 2 * (1 + 2 * u) * solver.t_old + u**2 * (3 - 2 * u) * solver.t
+            guess += u * (1 - u) * rise * ((1 - u) / slopes[0] - u / slopes[1])
+            moment = _land(lambda x, dense=dense: look(dense(x)), target, solver.t_old, solver.t, guess)
             reason = None if waiting else f"The seed reached log(1/L) = {target:g}."
             yield state(dense(moment), reason, None if waiting else True)
             risen = promised = 0.0
 
 
 def _land(
-    look: Callable[[float], tuple[float, np.ndarray, np.ndarray]], target: float, low: float, high: float
+    look: Callable[[float], tuple[float, np.ndarray, np.ndarray]],
+    target: float,
+    low: float,
+    high: float,
+    guess: float,
 ) -> float:
     """The clock's x in [low, high] at which ell is ``target``: Newton's method, the slope of log ell being known."""
-    x = high
+    x = min(high, max(low, guess))
     for _ in range(12):
         ell, g, velocity = look(x)
         miss = math.log(target / ell)
-        if abs(miss) <= 1e-12:
+        if abs(miss) <= LANDING / 10:
             break
         x = min(high, max(low, x + miss * ell / (g @ velocity)))
     return x

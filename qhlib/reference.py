@@ -7,12 +7,12 @@ here from the primal and dual points; a solver that does not report an optimal s
 intercept: another problem.)
 """
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cvxpy as cp
+import clarabel
 import numpy as np
+from scipy import sparse
 from scipy.optimize import linprog, nnls
 
 from qhlib.data import Data
@@ -79,8 +79,7 @@ def hard_margin(data: Data) -> Solution:
 
 
 def hard_margin_qp(data: Data) -> Solution:
-    """The same margin as a quadratic programme, ``min |w|^2 s.t. q_i >= 1``, by CVXPY and Clarabel: a second
-    route.
+    """The same margin as a quadratic programme, ``min |w|^2 s.t. q_i >= 1``, by Clarabel: a second route.
 
     >>> import torch
     >>> data = Data(torch.tensor([[1.0, 0.0], [0.0, -1.0]]).double(), torch.tensor([1.0, -1.0]).double())
@@ -137,16 +136,13 @@ def block_norm(data: Data, depths: Sequence[int]) -> Solution:
 
 def _least_squares(A: np.ndarray, top: np.ndarray) -> Solution:
     """``min sum_top beta^2`` as a quadratic programme, for rows of length at most one."""
-    beta = cp.Variable(A.shape[1])
-    margin = A @ beta >= 1
-    problem = cp.Problem(cp.Minimize(cp.sum_squares(beta[top])), [margin])
-    status = _solve(problem)
-    x = beta.value / min((A @ beta.value).min(), 1.0)  # feasible to rounding
+    beta, u, status = _solve(2.0 * np.diag(top), np.zeros(A.shape[1]), -A, -np.ones(len(A)))
+    x = beta / min((A @ beta).min(), 1.0)  # feasible to rounding
     value = float((x[top] ** 2).sum())
     if value < 1e-10:
         raise SolverError("the data are separable without the top-rate block: its least norm is zero")
     # dual of min |b|^2: sum u - |A_top^T u|^2 / 4, for u >= 0 with A_low^T u = 0
-    u = np.maximum(margin.dual_value, 0)
+    u = np.maximum(u, 0)
     dual = u.sum() - (A[:, top].T @ u) @ (A[:, top].T @ u) / 4 - np.abs(A[:, ~top].T @ u) @ np.abs(x[~top])
     return Solution(x, value, float(abs(value - dual) / value), status)
 
@@ -155,7 +151,7 @@ def ball_norm(mu: np.ndarray, radius: float, depths: Sequence[int]) -> Solution:
     """The same problem on two balls: labels ±1 on ``B(±mu, radius)``, i.e. ``<beta, mu> - radius |beta| >=
     1``.
 
-    A second-order cone programme (CVXPY, Clarabel). The objective is flat in the free coordinates near the
+    A second-order cone programme (Clarabel). The objective is flat in the free coordinates near the
     optimum: expect the top block to about 1e-8 and the free one to about its root.
 
     Raises:
@@ -170,18 +166,26 @@ def ball_norm(mu: np.ndarray, radius: float, depths: Sequence[int]) -> Solution:
     if not radius > 0:
         raise ValueError(f"the radius must be positive, got {radius}")
     top, power = _top_block(depths, len(mu))
-    beta = cp.Variable(len(mu))
-    cost = cp.norm1(beta[top]) if power == 1 else cp.sum_squares(beta[top])
-    robust = mu @ beta - radius * cp.norm2(beta) >= 1
-    problem = cp.Problem(cp.Minimize(cost), [robust])
-    status = _solve(problem)
-    x = beta.value / (mu @ beta.value - radius * np.linalg.norm(beta.value))
+    # unknowns beta and, for a cost |beta_top|_1, its bounds t: (mu beta - 1, radius beta) in the cone, |beta_top| <= t
+    d, blocks = len(mu), np.eye(len(mu))[top] if power == 1 else np.zeros((0, len(mu)))
+    k = len(blocks)
+    robust = np.hstack([-np.vstack([mu, radius * np.eye(d)]), np.zeros((d + 1, k))])
+    bounds = np.block([[blocks, -np.eye(k)], [-blocks, -np.eye(k)]])
+    found, prices, status = _solve(
+        2.0 * np.diag(np.r_[top * (power == 2), np.zeros(k)]),
+        np.r_[np.zeros(d), np.ones(k)],
+        np.vstack([robust, bounds]),
+        np.r_[-1.0, np.zeros(d + 2 * k)],
+        ball=d + 1,
+    )
+    beta = found[:d]
+    x = beta / (mu @ beta - radius * np.linalg.norm(beta))
     value = float(np.abs(x[top]).sum() if power == 1 else (x[top] ** 2).sum())
     if value < 1e-8 / (mu @ mu):
         raise SolverError("the balls are separable without the top-rate block: its least norm is zero")
     # for a homogeneous constraint of degree 1 and multiplier u, the optimal value is u (cost 1) or u / 2
     # (squares)
-    dual = float(robust.dual_value) / (1 if power == 1 else 2)
+    dual = float(prices[0]) / (1 if power == 1 else 2)
     if power == 1 and depths.min() > 2:
         value, dual = value ** (2 / depths.min()), dual ** (2 / depths.min())
     return Solution(x, value, float(abs(value - dual) / value), status)
@@ -257,23 +261,35 @@ def _least_l1(A: np.ndarray, top: np.ndarray, depth: int) -> Solution:
     return Solution(x, value ** (2 / depth), gap, "optimal")
 
 
-def _solve(problem: cp.Problem) -> str:
-    """Solve with Clarabel; anything but an optimal status raises.
+def _solve(
+    P: np.ndarray,  # (p, p)
+    q: np.ndarray,  # (p,)
+    A: np.ndarray,  # (rows, p)
+    b: np.ndarray,  # (rows,)
+    ball: int = 0,
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """``min x^T P x / 2 + q^T x s.t. b - A x >= 0``, its first ``ball`` rows in a second-order cone instead.
 
-    Asked for 1e-11 it sometimes stops one digit short and says so: then it is asked again for 1e-9 and for its own
-    default, 1e-8. What was reached shows in the gap that every :class:`Solution` carries.
+    Returns x, the multipliers and the solver's word. Anything but an optimal status raises. Asked for 1e-11, Clarabel
+    sometimes stops one digit short and says so: then it is asked again for 1e-9 and for its own default, 1e-8. What
+    was reached shows in the gap that every :class:`Solution` carries.
     """
+    cones = [clarabel.SecondOrderConeT(ball)] if ball else []
+    if len(b) > ball:
+        cones.append(clarabel.NonnegativeConeT(len(b) - ball))
     for accuracy in (1e-11, 1e-9, 1e-8):
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # what it warns of is the status, read below
-                problem.solve(
-                    solver=cp.CLARABEL, tol_gap_abs=accuracy, tol_gap_rel=accuracy, tol_feas=accuracy
-                )
-        except cp.error.SolverError as error:
-            raise SolverError(f"Clarabel gave up: {error}") from error
-        if problem.status != cp.OPTIMAL_INACCURATE:
+        settings = clarabel.DefaultSettings()
+        settings.verbose = False
+        settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = accuracy
+        problem = clarabel.DefaultSolver(
+            sparse.csc_matrix(np.triu(P)), q, sparse.csc_matrix(A), b, cones, settings
+        )
+        found = problem.solve()
+        if found.status not in (
+            clarabel.SolverStatus.AlmostSolved,
+            clarabel.SolverStatus.InsufficientProgress,
+        ):
             break
-    if problem.status != cp.OPTIMAL:
-        raise SolverError(f"Clarabel reports the problem as {problem.status}")
-    return problem.status
+    if found.status != clarabel.SolverStatus.Solved:
+        raise SolverError(f"Clarabel reports the problem as {found.status}")
+    return np.asarray(found.x), np.asarray(found.z), "optimal"

@@ -131,3 +131,24 @@ def test_what_has_no_answer_raises():
             ball_norm(np.array([0.8, 0.6]), radius, [1, 2])
     with pytest.raises(ValueError):
         hard_margin(Data(torch.ones(2, 2), torch.tensor([0, 1])))
+
+
+@pytest.mark.parametrize("depths", [[1, 1, 2, 2], [2, 2, 3, 3], [3, 4, 4, 4]])
+def test_balls_and_blocks_against_cvxpy(depths):
+    import cvxpy as cp
+
+    rng = np.random.default_rng(0)
+    mu, radius = np.array([0.7, 0.5, 0.4, 0.3]), 0.9
+    top = np.array(depths) == min(depths)
+    A = mu + radius * (lambda z: z / np.linalg.norm(z, axis=1, keepdims=True))(rng.standard_normal((400, 4)))
+    for constraint, found in (
+        (lambda b: mu @ b - radius * cp.norm2(b) >= 1, lambda: ball_norm(mu, radius, depths)),
+        (lambda b: A @ b >= 1, lambda: block_norm(as_data(A), depths)),
+    ):
+        beta = cp.Variable(4)
+        cost = cp.sum_squares(beta[top]) if min(depths) == 1 else cp.norm1(beta[top])
+        value = cp.Problem(cp.Minimize(cost), [constraint(beta)]).solve(
+            solver=cp.SCS, eps=1e-9, max_iters=200_000
+        )
+        power = 2 / min(depths) if min(depths) > 2 else 1
+        assert found().value == pytest.approx(value**power, rel=1e-5)

@@ -12,6 +12,7 @@ scorecard and the tests, in one output. Outside IPython the plain text is printe
 """
 
 import ast
+import gc
 import sys
 import time
 from collections.abc import MutableMapping
@@ -47,6 +48,7 @@ def open_chapter(name: str, namespace: MutableMapping[str, object]) -> "Chapter"
     values = validate(declaration, {**unknown, **found})
     check_device(values)
     namespace.update(values)
+    gc.freeze()  # what the imports made lives to the end: the collector need not look through it again and again
     return Chapter(declaration, values, claim_prefix(declaration.chapter, notebook))
 
 

@@ -162,8 +162,9 @@ def execute(planned: Plan, timeout: int | None = None, stream=None) -> None:
 
     Raises :class:`RunFailed` when the run does not reach its end; ``KeyboardInterrupt`` gets a message.
     """
-    import papermill
-    from papermill.exceptions import PapermillExecutionError
+    with without_grammars():
+        import papermill
+        from papermill.exceptions import PapermillExecutionError
 
     from .engine import ENGINE, running_cell
 
@@ -218,3 +219,21 @@ def chapter_visible(source: Path):
             del os.environ[ENVIRONMENT]
         else:
             os.environ[ENVIRONMENT] = before
+
+
+@contextmanager
+def without_grammars():
+    """Keep jsonschema, which papermill imports, from building a grammar of international addresses.
+
+    It takes a second, two thirds of papermill's import, and checks a format that no notebook's schema uses.
+    jsonschema does without the package where it is not installed, and that is what it is told here.
+    """
+    name = "rfc3987_syntax"
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None
+    try:
+        yield
+    finally:
+        del sys.modules[name]
