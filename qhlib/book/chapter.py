@@ -31,9 +31,9 @@ def open_chapter(name: str, namespace: MutableMapping[str, object]) -> "Chapter"
     """Check the parameters found in `namespace`, a notebook's ``globals()``, and open chapter `name`.
 
     Values that were given as ints for floats become floats in `namespace`.
-    Raises :class:`ParameterError` with one message on all faulty or unknown parameters, and when a CUDA
-    device is asked for that is not there; :class:`ChapterError` when the chapter is not found or badly
-    declared.
+    Raises :class:`ParameterError` with one message on all faulty or unknown parameters, when a CUDA device is
+    asked for that is not there, and when images cannot be had; :class:`ChapterError` when the chapter is not
+    found or badly declared.
 
     >>> open_chapter("no_such_chapter_at_all", {})
     Traceback (most recent call last):
@@ -47,6 +47,7 @@ def open_chapter(name: str, namespace: MutableMapping[str, object]) -> "Chapter"
     unknown = {key: None for key in injected_names(namespace.get("In", ())) if key not in found}
     values = validate(declaration, {**unknown, **found})
     check_device(values)
+    check_images(values)
     namespace.update(values)
     gc.freeze()  # what the imports made lives to the end: the collector need not look through it again and again
     return Chapter(declaration, values, claim_prefix(declaration.chapter, notebook))
@@ -87,6 +88,22 @@ def check_device(values: dict) -> None:
                 "a parameter cannot be used:\n  device: 'cuda' is not available here, since torch finds no "
                 "CUDA device; use device = 'cpu'"
             )
+
+
+def check_images(values: dict) -> None:
+    """Raise :class:`ParameterError` when the images that the parameter ``dataset`` names cannot be had.
+
+    They are read from the folder in ``data_folder``, or found or downloaded as :mod:`qhlib.images` says.
+
+    >>> check_images({"dataset": "digits", "data_folder": ""})
+    """
+    if "dataset" in values:
+        from qhlib.images import ImagesError, require
+
+        try:
+            require(values["dataset"], values.get("data_folder", ""))
+        except ImagesError as error:
+            raise ParameterError(f"a parameter cannot be used:\n  dataset: {error}") from None
 
 
 class Chapter:

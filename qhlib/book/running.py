@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .chapter import check_device
+from .chapter import check_device, check_images
 from .errors import BookError, RunFailed
 from .notebooks import ENVIRONMENT, chapter_directories, find_chapter, read_notebook
 from .parameters import BOOK, PAPER, read_declaration
@@ -64,6 +64,7 @@ def plan(
 
         check_export()
     target = output_path(source, preset, output, html, force)
+    check_images(values)  # the last check, for it may download
     return Plan(source.stem, source, values, target, target.with_suffix(".html") if html else None, notes)
 
 

@@ -8,6 +8,13 @@ import pytest
 from qhlib.book.chapter import injected_names, open_chapter
 from qhlib.book.errors import ChapterError, ParameterError
 
+IMAGES = """\
+seed: int = 0  # first random seed [0, 2147483647]
+n_seeds: int = 4  # runs stacked side by side [1, 64]
+radii: list[float] = [0.5]  # ball radii (0, 1)
+dataset: str = "digits"  # real images {digits, fashion_mnist, cifar10}
+data_folder: str = ""  # folder with the official files
+"""
 ARGUMENTS = {"source": "s", "basis": "derived", "tolerance": 0.1, "tolerance_from": "t"}
 
 
@@ -45,6 +52,17 @@ def test_a_missing_cuda_device_is_said_before_anything_is_computed(tiny, monkeyp
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ParameterError, match="device: 'cuda' is not available here"):
         open_chapter("tiny_chapter", {"device": "cuda"})
+
+
+def test_images_that_cannot_be_had_are_said_before_anything_is_computed(write_chapter, tmp_path):
+    write_chapter(parameters=IMAGES)
+    missing = {"dataset": "cifar10", "data_folder": str(tmp_path / "missing")}
+    with pytest.raises(ParameterError, match="dataset: cifar10 cannot be read: .*missing") as caught:
+        open_chapter("tiny_chapter", missing)
+    assert len(caught.value._render_traceback_()) == 1
+    with pytest.raises(ParameterError, match="digits come with scikit-learn"):
+        open_chapter("tiny_chapter", {"data_folder": str(tmp_path)})
+    assert open_chapter("tiny_chapter", {}).parameters["dataset"] == "digits"
 
 
 def test_unknown_chapters_are_answered_with_the_nearest(tiny):

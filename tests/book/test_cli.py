@@ -50,6 +50,13 @@ BAD_PARAMETERS = {
 }
 
 
+IMAGES = """\
+seed: int = 0  # first random seed [0, 2147483647]
+dataset: str = "digits"  # images {digits, cifar10}
+data_folder: str = ""  # folder with the official files
+"""
+
+
 def refused(arguments, words, capsys, workplace):
     """Status 2, exactly one message that holds `words`, and no file."""
     before = sorted(workplace.rglob("*"))
@@ -88,6 +95,24 @@ def test_bad_runs_are_refused(tiny, capsys, workplace):
     ]
     for arguments, words in cases:
         refused(["run", *arguments], words, capsys, workplace)
+
+
+def test_missing_images_are_refused_before_a_kernel_starts(write_chapter, capsys, workplace, monkeypatch):
+    write_chapter(parameters=IMAGES, presets='PRESETS = {"smoke": {}}')
+    (workplace / "data_batch_1.bin").write_bytes(b"x")
+    for words, folder in {
+        "it is not, or not all of it, in": "nowhere",
+        "lacks data_batch_2.bin": workplace,
+    }.items():
+        options = ["-p", "dataset=cifar10", "-p", f"data_folder={folder}", "-o", "out.ipynb"]
+        refused(["run", "tiny_chapter", *options], words, capsys, workplace)
+    refused(["run", "tiny_chapter", "-p", "dataset=mnist"], "'mnist' is not one of", capsys, workplace)
+    # without a folder they would be downloaded: a cache that is a file ends that before any network is asked
+    monkeypatch.setenv("QHLIB_DATA", str(workplace / "data_batch_1.bin"))
+    assert main(["run", "tiny_chapter", "-p", "dataset=cifar10"]) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert "dataset: cifar10 cannot be read" in message and "cifar-10-binary.tar.gz" in message
+    assert [path.name for path in workplace.iterdir()] == ["data_batch_1.bin"]
 
 
 def test_a_badly_declared_chapter_is_refused(write_chapter, capsys, workplace):
