@@ -114,6 +114,7 @@ def describe(arguments: argparse.Namespace) -> int:
     presets = {BOOK: {}, **declaration.presets}
     if arguments.json:
         data = {"name": path.stem, "title": title(notebook), "parameters": rows, "presets": presets}
+        data["relations"] = [" ".join(relation) for relation in declaration.relations]
         _json(data)
         return 0
     print(f"{path.stem}: {title(notebook)}\n\nParameters (-p name=value):")
@@ -121,6 +122,8 @@ def describe(arguments: argparse.Namespace) -> int:
         allowed = f" in {row['range']}" if row["range"] else ""
         print(f"  {row['name']}: {row['type']}{allowed}, default {json.dumps(row['default'])}")
         print(f"      {row['help']}")
+    for relation in declaration.relations:
+        print(f"  and together: {' '.join(relation)}")
     print("\nPresets (--preset name):")
     for name, values in presets.items():
         changed = ", ".join(f"{key}={json.dumps(value)}" for key, value in values.items())

@@ -7,6 +7,7 @@ Conventions
 * Ranges: ``[a, b]``, ``(a, b)`` and mixtures, where a round bracket leaves its end out and ``inf`` is
   allowed; ``{a, b}`` for a choice. The range of a list holds for each entry, and no list is empty. Numbers
   need a range.
+* A line of comment ``# require a <= b`` (or ``<``) in that cell relates two numbers, such as points and dimension.
 * The cell tagged ``presets`` is one literal, ``PRESETS = {"smoke": {...}, "paper": {...}}``; "book" is the
   default values.
 * Cells are parsed, never executed. Lines that papermill would drop silently are refused here with the
@@ -26,6 +27,7 @@ from .notebooks import tagged_source
 
 TYPES = ("int", "float", "bool", "str", "list[int]", "list[float]", "list[str]")
 NUMBER_TYPES = ("int", "float")
+_RELATION = re.compile(r"#\s*require\s+(\w+)\s*(<=|<)\s*(\w+)\s*$")
 _RANGE = re.compile(r"(?P<range>[\[(][^\[\](){},]+,[^\[\](){},]+[\])]|\{[^{}]+\})\s*$")
 BOOK, SMOKE, PAPER = "book", "smoke", "paper"
 
@@ -89,11 +91,15 @@ class ParameterSpec:
 
 @dataclass(frozen=True)
 class Declaration:
-    """All that a chapter declares: `specs` in the order of the cell, `presets` without "book"."""
+    """All that a chapter declares: `specs` in the order of the cell, `presets` without "book".
+
+    `relations` are triples such as ``("n", "<=", "d")``.
+    """
 
     chapter: str
     specs: tuple[ParameterSpec, ...]
     presets: dict[str, dict]
+    relations: tuple[tuple[str, str, str], ...] = ()
 
     @property
     def defaults(self) -> dict:
@@ -193,6 +199,25 @@ def parse_cell(source: str) -> tuple[ParameterSpec, ...]:
     return tuple(specs.values())
 
 
+def parse_relations(source: str, specs: tuple[ParameterSpec, ...]) -> tuple[tuple[str, str, str], ...]:
+    """Read the lines ``# require a <= b`` of a parameters cell.
+
+    Raises :class:`ChapterError` for a name that is not declared or is no number.
+
+    >>> specs = parse_cell("n: int = 2  # points [1, 9]\nd: int = 3  # dimension [1, 9]")
+    >>> parse_relations("# require n <= d", specs)
+    (('n', '<=', 'd'),)
+    """
+    numbers = {spec.name for spec in specs if spec.entry in NUMBER_TYPES}
+    found = [match.groups() for line in source.splitlines() if (match := _RELATION.match(line.strip()))]
+    for low, _, high in found:
+        if not {low, high} <= numbers:
+            raise ChapterError(
+                f"parameters cell: 'require {low} ... {high}' names what is no declared number"
+            )
+    return tuple(found)
+
+
 def split_comment(line: str) -> tuple[str, str]:
     """Code and comment of one line; a ``#`` inside a string is code.
 
@@ -243,7 +268,8 @@ def read_declaration(name: str, notebook: dict) -> Declaration:
     if source is None:
         raise ChapterError(f"{name}: no cell is tagged parameters")
     try:
-        return Declaration(name, parse_cell(source), parse_presets(tagged_source(notebook, "presets")))
+        specs, presets = parse_cell(source), parse_presets(tagged_source(notebook, "presets"))
+        return Declaration(name, specs, presets, parse_relations(source, specs))
     except ChapterError as error:
         raise ChapterError(f"{name}: {error}") from None
 

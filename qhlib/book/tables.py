@@ -188,4 +188,6 @@ def parameters_html(declaration: Declaration) -> str:
         rows,
         "parameters",
     )
-    return f"{table}<p>Presets: {'; '.join(presets)}.</p>"
+    together = "; ".join(f"<code>{escape(' '.join(relation))}</code>" for relation in declaration.relations)
+    together = f"<p>Together: {together}.</p>" if together else ""
+    return f"{table}{together}<p>Presets: {'; '.join(presets)}.</p>"

@@ -43,6 +43,12 @@ def validate(declaration: Declaration, values: Mapping[str, object]) -> dict:
             checked[name] = validate_one(spec, values.get(name, spec.default))
         except ParameterError as error:
             faults.append(str(error))
+    for low, sign, high in declaration.relations:
+        if low in checked and high in checked:
+            top, bottom = _ends(checked[low])[1], _ends(checked[high])[0]
+            if top > bottom or (sign == "<" and top == bottom):
+                word = "below" if sign == "<" else "at most"
+                faults.append(f"{low}: {top} must be {word} {high}, which is {bottom}")
     if faults:
         count = "a parameter" if len(faults) == 1 else f"{len(faults)} parameters"
         lines = "\n  ".join(faults)
@@ -52,6 +58,11 @@ def validate(declaration: Declaration, values: Mapping[str, object]) -> dict:
             f"`qhlib describe {where}` lists every parameter with its type and range."
         )
     return checked
+
+
+def _ends(value: object) -> tuple:
+    """Smallest and largest entry of a number or a list of numbers."""
+    return (min(value), max(value)) if isinstance(value, list) else (value, value)
 
 
 def message(declaration: Declaration, values: Mapping[str, object]) -> str | None:

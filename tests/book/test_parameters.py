@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 
 from qhlib.book.errors import ChapterError, ParameterError
 from qhlib.book.notebooks import read_notebook
-from qhlib.book.parameters import Declaration, parse_assignment, parse_cell, parse_presets, read_declaration
+from qhlib.book.parameters import (
+    Declaration,
+    parse_assignment,
+    parse_cell,
+    parse_presets,
+    parse_relations,
+    read_declaration,
+)
 from qhlib.book.validation import check_declaration, message, validate
 
 CELL = """\
@@ -194,3 +201,33 @@ def test_papermill_is_quiet_about_what_we_accept(caplog):
     with caplog.at_level(logging.WARNING):
         papermill_reads(CELL)
     assert not caplog.records
+
+
+RELATED = """\
+n: int = 4  # points [1, 100]
+sizes: list[int] = [1, 2]  # sizes [0, 100]
+# require n <= d
+d: int = 9  # dimension [1, 100]
+# require sizes < n
+# any other comment
+"""
+
+
+def test_relations_between_parameters_are_checked_and_named():
+    specs = parse_cell(RELATED)
+    chapter = Declaration("a_chapter", specs, {}, parse_relations(RELATED, specs))
+    assert chapter.relations == (("n", "<=", "d"), ("sizes", "<", "n"))
+    assert validate(chapter, {"n": 9})["n"] == 9
+    for values, word in (
+        ({"n": 10}, "n: 10 must be at most d, which is 9"),
+        ({"d": 3}, "n: 4 must be at most d, which is 3"),
+        ({"sizes": [0, 4]}, "sizes: 4 must be below n, which is 4"),
+    ):
+        with pytest.raises(ParameterError, match=word):
+            validate(chapter, values)
+
+
+@pytest.mark.parametrize("line", ["# require n <= m", "# require m < d"])
+def test_a_relation_of_unknown_names_is_refused(line):
+    with pytest.raises(ChapterError, match="names what is no declared number"):
+        parse_relations(line, parse_cell(RELATED))

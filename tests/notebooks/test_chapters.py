@@ -46,10 +46,23 @@ def test_leaving_the_theorem_makes_its_claims_outside(tmp_path):
     assert found["neural-collapse-unbalanced"] == "outside"
 
 
+def test_data_that_are_not_nearly_orthogonal_turn_the_theorem_outside(tmp_path):
+    """Ten times further from orthogonal than allowed; what needs no theorem is still asserted."""
+    path = run("leaky_relu_rank_two", {"slack": 10.0, "map_runs": 4}, "smoke", tmp_path / "out.ipynb")
+    found = verdicts(path)
+    for name in ("limit", "rank-two", "all-support", "unique-global", "linear-boundary"):
+        assert found[name] == "outside", name
+    for name in ("assumption", "approximate-max-margin-orthogonal", "one-step-rank", "beyond-assumption"):
+        assert found[name] == "reproduced", name
+
+
 def test_plain_papermill_runs_from_any_directory_and_validates(tmp_path):
     source = ROOT / "notebooks" / "asymmetric_margin.ipynb"
     listed = subprocess.run(
-        [sys.executable, "-m", "papermill", "--help-notebook", str(source)], capture_output=True, text=True, cwd=tmp_path
+        [sys.executable, "-m", "papermill", "--help-notebook", str(source)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
     )
     for name in ("seed", "n_seeds", "device", "radii", "collapse_cases", "resnet_width"):
         assert f"{name}:" in listed.stdout
@@ -97,13 +110,33 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("assignments", BAD.values(), ids=BAD.keys())
-def test_bad_parameters_are_refused_before_anything_is_written(assignments, tmp_path, monkeypatch, capsys):
+BAD_LEAKY = {
+    "more points than dimensions": ["n=51"],
+    "more positive points than points": ["n_positive=13"],
+    "negative slack": ["slack=-1"],
+    "slope of a linear network": ["slope=1"],
+    "slope of a ReLU": ["slope=0"],
+    "no unit of one sign": ["width_minus=0"],
+    "unknown images": ["dataset=mnist"],
+    "no images there": ["dataset=cifar10", "data_folder=nowhere"],
+    "digits are not read from a folder": ["data_folder=nowhere"],
+    "zero scale": ["init_scales=[0.0]"],
+}
+CASES = {
+    **{name: ("asymmetric_margin", bad) for name, bad in BAD.items()},
+    **{name: ("leaky_relu_rank_two", bad) for name, bad in BAD_LEAKY.items()},
+}
+
+
+@pytest.mark.parametrize(("chapter", "assignments"), CASES.values(), ids=CASES.keys())
+def test_bad_parameters_are_refused_before_anything_is_written(
+    chapter, assignments, tmp_path, monkeypatch, capsys
+):
     from qhlib.book.cli import main
 
     monkeypatch.chdir(tmp_path)
     options = [part for assignment in assignments for part in ("-p", assignment)]
-    assert main(["run", "asymmetric_margin", "--preset", "smoke", *options]) == 2
+    assert main(["run", chapter, "--preset", "smoke", *options]) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("qhlib: ") == 1 and "Traceback" not in err
     for assignment in assignments:
