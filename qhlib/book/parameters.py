@@ -204,7 +204,7 @@ def parse_relations(source: str, specs: tuple[ParameterSpec, ...]) -> tuple[tupl
 
     Raises :class:`ChapterError` for a name that is not declared or is no number.
 
-    >>> specs = parse_cell("n: int = 2  # points [1, 9]\nd: int = 3  # dimension [1, 9]")
+    >>> specs = parse_cell("n: int = 2  # points [1, 9]\\nd: int = 3  # dimension [1, 9]")
     >>> parse_relations("# require n <= d", specs)
     (('n', '<=', 'd'),)
     """
