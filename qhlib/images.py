@@ -163,7 +163,9 @@ def _read(name: str, folder: str | os.PathLike, download: bool, unpack: bool = T
         raise ImagesError(f"there are no images {name!r}; choose digits, fashion_mnist or cifar10")
     if name == "digits":
         if folder:
-            raise ImagesError(f"digits come with scikit-learn and are not read from {folder}; leave data_folder empty")
+            raise ImagesError(
+                f"digits come with scikit-learn and are not read from {folder}; leave data_folder empty"
+            )
         return _digits()
     reader = files.fashion_mnist if name == "fashion_mnist" else partial(files.cifar10, unpack=unpack)
     place = Path(folder).expanduser().absolute() if folder else cache() / name

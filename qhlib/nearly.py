@@ -1,0 +1,247 @@
+"""Nearly homogeneous networks: what a smooth activation, a bias or a skip path costs, in polynomials of the norm.
+
+Conventions. A model f is *near-M-homogeneous* when ``|<grad f, theta> - M f| <= p'(|theta|)`` with a polynomial p' of
+degree at most M - 1 and non-negative coefficients. Its *homogenisation* ``f_H = lim f(r theta) / r^M`` then satisfies
+``|f - f_H| <= p_a(|theta|)``, and the *modified margin* ``(log(1/L) - p_a(rho)) / rho^M``, ``rho = |theta|``, rises
+along gradient flow once it is positive. Polynomials are sequences of coefficients, lowest power first. A model
+``f(params, X, phi)`` takes its activation as last argument, so that its homogenisation is the same function with
+``torch.relu``. float64; S seeds in the leading axis.
+
+Source: Cai et al. (2025). Their Definition 1 as we know it from a tutorial, p_a and the modified margin derived here
+(proofs in the chapter ``nonhomogeneous_gd``).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+from torch.nn.functional import gelu, silu, softplus
+
+from qhlib.data import Data
+from qhlib.limits import KinkFinder, Kinks
+from qhlib.margins import Model, jacobian
+from qhlib.params import Params, flatten
+
+Activation = Callable[[Tensor], Tensor]
+
+
+def mish(z: Tensor) -> Tensor:
+    """``z tanh(log(1 + e^z))``. torch's own ``mish`` has NaN second derivatives from z = 710 on, which a Hessian meets.
+
+    >>> round(mish(torch.tensor(1.0, dtype=torch.float64)).item(), 6)
+    0.865098
+    """
+    return z * torch.tanh(softplus(z))
+
+
+ACTIVATIONS: dict[str, Activation] = {"GELU": gelu, "SiLU": silu, "softplus": softplus, "Mish": mish}
+"""Smooth activations whose homogenisation is the ReLU."""
+
+
+class Order(NamedTuple):
+    """Order M of a block in its parameters and N in its input, and the calculus of blocks.
+
+    Source: derived here by the chain rule; that there is such a calculus is as the tutorial tells.
+
+    >>> dense, activation = Order(1, 1), Order(0, 1)
+    >>> dense.after(activation).after(dense)
+    Order(parameters=2, inputs=1)
+    """
+
+    parameters: int
+    inputs: int
+
+    def after(self, inner: "Order") -> "Order":
+        """Order of ``self(inner(x))``: parameters ``M + N M_inner``, inputs ``N N_inner``."""
+        return Order(self.parameters + self.inputs * inner.parameters, self.inputs * inner.inputs)
+
+    def times(self, other: "Order") -> "Order":
+        """Order of a product of blocks: orders add."""
+        return Order(self.parameters + other.parameters, self.inputs + other.inputs)
+
+    def plus(self, other: "Order") -> "Order":
+        """Order of a sum: the larger one in the parameters; the other term joins the defect."""
+        return max(self, other)
+
+
+class Constants(NamedTuple):
+    """What the bounds need to know of an activation.
+
+    ``kappa = sup |z phi'(z) - phi(z)|`` and where it is attained, ``distance = sup |phi - relu|``, the smallest value
+    ``floor`` of phi, and the range ``slopes = (inf phi', sup phi')``.
+    """
+
+    kappa: float
+    at: float
+    distance: float
+    floor: float
+    slopes: tuple[float, float]
+
+
+def slope(phi: Activation, z: Tensor) -> Tensor:
+    """``phi'(z)``, entry by entry, by automatic differentiation.
+
+    >>> round(slope(gelu, torch.zeros(1, dtype=torch.float64)).item(), 12)
+    0.5
+    """
+    leaf = z.detach().requires_grad_()
+    return torch.autograd.grad(phi(leaf).sum(), leaf)[0]
+
+
+def bend(phi: Activation, z: Tensor) -> Tensor:
+    """``z phi'(z) - phi(z)``: by how much phi misses being homogeneous of degree one at z.
+
+    >>> bend(torch.relu, torch.tensor([-2.0, 3.0])).tolist()
+    [0.0, 0.0]
+    """
+    return z * slope(phi, z) - phi(z)
+
+
+def constants(phi: Activation, reach: float = 40.0) -> Constants:
+    """The suprema of :class:`Constants` over ``|z| <= reach``: a grid, then a bounded search around its best point.
+
+    >>> found = constants(gelu)
+    >>> round(found.kappa, 9), round(abs(found.at), 6)      # 2 / (e sqrt(2 pi)) at sqrt 2
+    (0.293525, 1.414214)
+    """
+    grid = torch.linspace(-reach, reach, 8001, dtype=torch.float64)
+
+    def best(f: Activation) -> tuple[float, float]:
+        values, width = f(grid), 2 * (grid[1] - grid[0]).item()
+        start = grid[values.argmax()].item()
+        at = lambda z: f(torch.tensor([z], dtype=torch.float64)).item()  # noqa: E731
+        found = minimize_scalar(
+            lambda z: -at(z),
+            bounds=(start - width, start + width),
+            method="bounded",
+            options={"xatol": 1e-12},
+        )
+        return max((-float(found.fun), float(found.x)), (at(start), start))
+
+    kappa, where = best(lambda z: bend(phi, z).abs())
+    distance, _ = best(lambda z: (phi(z) - torch.relu(z)).abs())
+    floor, low, high = (
+        best(f)[0] for f in (lambda z: -phi(z), lambda z: -slope(phi, z), lambda z: slope(phi, z))
+    )
+    return Constants(kappa, where, distance, -floor, (-low, high))
+
+
+def degree_defect(model: Model, params: Params, X: Tensor, degree: int) -> Tensor:  # (S, n)
+    """``<grad f, theta> - M f`` for every seed and input: zero exactly where f is M-homogeneous along the ray.
+
+    >>> square = lambda p, X: p["w"] ** 2 @ X.T + 1.0
+    >>> degree_defect(square, {"w": torch.ones(1, 1)}, torch.ones(1, 1), 2).item()
+    -2.0
+    """
+    data = Data(X, torch.ones(X.shape[-2], dtype=X.dtype, device=X.device))
+    along = (jacobian(model, data, params) @ flatten(params).detach()[:, :, None]).squeeze(-1)
+    return along - degree * model(params, X).detach()
+
+
+def polynomial(coefficients: Sequence[float], rho: Tensor | np.ndarray) -> Tensor | np.ndarray:
+    """``sum_i c_i rho^i``, lowest power first.
+
+    >>> polynomial([1.0, 2.0], np.array([3.0])).tolist()
+    [7.0]
+    """
+    total = 0 * rho
+    for c in reversed(coefficients):
+        total = total * rho + c
+    return total
+
+
+def gap(defect: Sequence[float], degree: int) -> list[float]:
+    """Coefficients of p_a from those of p': ``c_i / (M - i)``, so that ``|f - f_H| <= p_a(|theta|)``.
+
+    It is the polynomial with ``rho p_a' = M p_a - p'``. Source: derived here.
+
+    Raises:
+        ValueError: if p' has degree M or more: then f need not have a homogenisation of order M.
+
+    >>> gap([0.0, 0.0, 3.0], 4)
+    [0.0, 0.0, 1.5]
+    """
+    if len(defect) > degree:
+        raise ValueError(
+            f"p' has degree {len(defect) - 1}; near-{degree}-homogeneity needs at most {degree - 1}"
+        )
+    return [c / (degree - i) for i, c in enumerate(defect)]
+
+
+def modified_margin(ell: Tensor, rho: Tensor, defect: Sequence[float], degree: int) -> Tensor:
+    """``(log(1/L) - p_a(rho)) / rho^M``, with L the **sum** of the exponentials. Source: derived here.
+
+    >>> modified_margin(torch.tensor(10.0), torch.tensor(2.0), [0.0, 1.0], 2).item()
+    2.0
+    """
+    return (ell - polynomial(gap(defect, degree), rho)) / rho**degree
+
+
+def kinks(
+    model: Callable[[Params, Tensor, Activation], Tensor],
+    data: Data,
+    near: float,
+    slopes: tuple[float, float] = (0.0, 1.0),
+) -> KinkFinder:
+    """Kinks of the homogenised network at the pre-activations ``|z| <= near``, for ``qhlib.limits.kkt_residual``.
+
+    At each of them the slope of the activation may be anything in ``slopes``: (0, 1) is Clarke's subdifferential of
+    the ReLU, the range of phi' a larger set. Each kink gives two generators, one towards either end. For one layer of
+    activations; near is measured on the parameters that the finder is given, at unit margin.
+
+    Raises:
+        ValueError: (from the finder) if the model applies its activation more than once.
+
+    >>> data = Data(torch.tensor([[1.0]]).double(), torch.ones(1).double())
+    >>> unit = lambda p, X, phi: (p["a"] * phi(p["W"] @ X.T).mT).sum(-1)
+    >>> at = {"W": torch.zeros(1, 1, 1).double(), "a": torch.full((1, 1, 1), 2.0).double()}
+    >>> kinks(unit, data, 0.1)(at, torch.zeros(1, 1, 2))[0].direction.tolist()
+    [[0.0, 0.0], [2.0, 0.0]]
+    """
+
+    def finder(params: Params, J: Tensor) -> list[Kinks]:
+        found = []
+        for s in range(J.shape[0]):
+            own = {name: t[s : s + 1].detach() for name, t in params.items()}
+            X = data.X[s] if data.X.ndim == 3 else data.X
+            z = _pre_activations(model, own, X)
+            taken = (z > 0).to(z)
+            sample, direction = [], []
+            for _, i, j in (z.abs() <= near).nonzero().tolist():
+                other = taken.clone()
+                other[0, i, j] += 1  # the gradient is affine in each slope: one more unit of it
+                here, there = (_frozen_gradient(model, own, X, i, pattern) for pattern in (taken, other))
+                for end in slopes:
+                    sample.append(i)
+                    direction.append((end - taken[0, i, j].item()) * data.y[i].item() * (there - here))
+            size = J.shape[2]
+            found.append(Kinks(np.array(sample, int), np.array(direction).reshape(len(sample), size)))
+        return found
+
+    return finder
+
+
+def _pre_activations(model: Callable, params: Params, X: Tensor) -> Tensor:  # (1, n, m)
+    seen: list[Tensor] = []
+
+    def listen(z: Tensor) -> Tensor:
+        seen.append(z)
+        return torch.relu(z)
+
+    model(params, X, listen)
+    if len(seen) != 1:
+        raise ValueError(f"kinks are found for one layer of activations; this model applies {len(seen)}")
+    return seen[0]
+
+
+def _frozen_gradient(
+    model: Callable, params: Params, X: Tensor, i: int, pattern: Tensor
+) -> np.ndarray:  # (p,)
+    """Gradient of f(x_i) when the activation is ``z -> pattern z`` with a constant pattern (1, n, m)."""
+    leaves = {name: t.detach().requires_grad_() for name, t in params.items()}
+    score = model(leaves, X, lambda z: z * pattern)[0, i]
+    grads = torch.autograd.grad(score, list(leaves.values()), materialize_grads=True)
+    return flatten(dict(zip(leaves, grads, strict=True)))[0].cpu().numpy()
