@@ -6,14 +6,15 @@ settings never meet, and is laid out as
 
     b"qhlib checkpoint 1\\n" + SHA-256 of the rest, in hexadecimal + b"\\n" + settings as JSON + b"\\n" + torch.save(state)
 
-A write goes to a temporary file beside it, which then takes its name in one step: whatever ends the program, the
-last whole state remains. Nothing else in the folder is touched, and a finished run keeps its file.
+A write goes to a temporary file, which then takes its name in one step: whatever ends the program, the last whole
+state remains. Nothing else in the folder is touched, and a finished run keeps its file.
 """
 
 import hashlib
 import io
 import json
 import os
+import pickle
 import tempfile
 import time
 from collections.abc import Mapping
@@ -31,14 +32,9 @@ class CheckpointError(ValueError):
 class Checkpoint:
     """The file that keeps the state of one run.
 
-    Args:
-        folder: where it lies; made on the first write. Empty: nothing is read or written.
-        name: what the file's name begins with.
-        settings: everything that the state depends on, as JSON knows it; lists and tuples are the same.
-        every: :meth:`save` writes at most once in so many seconds.
-
-    Raises:
-        TypeError: if JSON does not know a setting.
+    `folder` is made on the first write; empty: nothing is read or written. `name` begins the file's name. `settings`
+    are all that the state depends on, as JSON knows it (else :class:`TypeError`); lists and tuples are the same.
+    :meth:`save` writes at most once in `every` seconds.
 
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     written = Checkpoint(folder, "demo", {"lr": 0.1}).save({"epoch": 3}, now=True)
@@ -79,7 +75,12 @@ class Checkpoint:
         settings, _, data = rest.partition(b"\n")
         if settings != self._settings:
             raise self._error(f"it belongs to a run with other settings, {settings.decode()}")
-        return torch.load(io.BytesIO(data), map_location=map_location, weights_only=True)
+        try:
+            return torch.load(io.BytesIO(data), map_location=map_location, weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError):
+            raise self._error(
+                "torch cannot read its state, or will not: it holds more than tensors"
+            ) from None
 
     def save(self, state: dict, now: bool = False) -> bool:
         """Write `state` if the last write is long enough ago, or `now`; tells whether it was written.

@@ -103,8 +103,8 @@ def test_a_pickle_that_runs_code_is_not_run(point, tmp_path):
         def __reduce__(self):
             return Path.touch, (tmp_path / "ran",)
 
-    with pytest.raises(Exception, match=r"(?i)weights.only"):
-        point.save({"x": Evil()}, now=True)
+    point.save({"x": Evil()}, now=True)
+    with pytest.raises(CheckpointError, match="holds more than tensors"):
         point.load()
     assert not (tmp_path / "ran").exists()
 
