@@ -9,6 +9,7 @@ import time
 from papermill.engines import NBClientEngine, papermill_engines
 
 from .progress import Progress
+from .records import STATUS_MIME
 
 ENGINE = "qhlib"
 running_cell: dict = {}
@@ -24,17 +25,32 @@ class BookEngine(NBClientEngine):
         """Execute the notebook that `nb_man` manages; called by papermill."""
         cells = nb_man.nb.cells
         total = sum(cell.cell_type == "code" and bool(cell.source.strip()) for cell in cells)
-        start = nb_man.cell_start
+        start, running = nb_man.cell_start, {}
         with Progress(progress_name, total, progress_stream) as progress:
 
             def report(cell, cell_index=None, **kw):
                 progress.start(cell.cell_type, cell.source)
                 if cell.cell_type == "code":
+                    running.clear()
+                    running.update(cell=cell)
                     running_cell.clear()
                     running_cell.update(source=cell.source, execution_count=progress.done)
                 start(cell, cell_index, **kw)
 
             nb_man.cell_start = report
+
+            autosave = nb_man.autosave_cell
+
+            def listen():
+                autosave()
+                # called after each message of the kernel; a long cell may show a status, renewed in place
+                for output in reversed(running["cell"].get("outputs", ()) if running else ()):
+                    status = output.get("data", {}).get(STATUS_MIME)
+                    if status:
+                        return progress.status(status)
+                return progress.status("")
+
+            nb_man.autosave_cell = listen
             save, saved = nb_man.save, time.monotonic()
 
             def save_seldom(**kw):

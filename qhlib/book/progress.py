@@ -28,7 +28,7 @@ class Progress:
     def __init__(self, name: str, total: int, stream=None):
         self.name, self.total = name, total
         self.stream = stream or sys.stderr
-        self.done, self.section = 0, ""
+        self.done, self.section, self.note = 0, "", ""
         self._began = time.monotonic()
         self._bar = self._task = None
         self._stop = threading.Event()
@@ -64,14 +64,23 @@ class Progress:
                 self.section = section
                 self._say(section)
         elif cell_type == "code" and source.strip():
-            self.done += 1
+            self.done, self.note = self.done + 1, ""
         if self._bar:
             text = f"{self.name}: {self.section}" if self.section else self.name
             self._bar.update(self._task, description=text, completed=self.done)
 
+    def status(self, text: str) -> None:
+        """What the running cell says about how far it is; shown behind the section."""
+        if text != self.note:
+            self.note = text
+            if self._bar:
+                self._bar.update(
+                    self._task, description=": ".join(filter(None, (self.name, self.section, text)))
+                )
+
     def _lines(self) -> None:
         while not self._stop.wait(HEARTBEAT):
-            self._say(self.section)
+            self._say(": ".join(filter(None, (self.section, self.note))))
 
     def _say(self, text: str) -> None:
         if not self._bar:

@@ -16,6 +16,7 @@ from .notebooks import read_notebook
 CLAIM_MIME = "application/vnd.qhlib.claim+json"
 CLAIMS_MIME = "application/vnd.qhlib.claims+json"
 FINISHED_MIME = "application/vnd.qhlib.finished+json"
+STATUS_MIME = "application/vnd.qhlib.status+json"
 GLUE_MIME = "application/papermill.record/"  # prefix under which myst-nb looks for glued values
 # the fields of a claim that are read first
 LEADING = ("id", "statement", "source", "basis", "predicted", "measured", "tolerance", "verdict")
