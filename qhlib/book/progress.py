@@ -11,13 +11,17 @@ HEARTBEAT = 10.0  # seconds between two lines when nobody watches a terminal
 
 
 def heading(source: str) -> str:
-    """Text of the first heading in a markdown cell; empty when there is none.
+    """Text of the first heading in a markdown cell, outside of its code; empty when there is none.
 
     >>> heading("text\\n## The two balls\\n")
     'The two balls'
+    >>> heading("```bash\\n# a comment\\n```")
+    ''
     """
+    fenced = False
     for line in source.splitlines():
-        if line.startswith("#"):
+        fenced ^= line.startswith("```")
+        if line.startswith("#") and not fenced:
             return line.lstrip("#").strip()
     return ""
 

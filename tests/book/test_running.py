@@ -105,6 +105,30 @@ def test_ends_that_papermill_calls_success_are_noticed(cell, words, write_chapte
     assert never.metadata.papermill.status == "not run"
 
 
+LONG = """\
+import time
+from IPython.display import clear_output, display
+for epoch in (1, 2):
+    clear_output(wait=True)
+    display({"text/plain": "", "application/vnd.qhlib.status+json": f"epoch {epoch} of 2"}, raw=True)
+    time.sleep(0.6)
+clear_output()
+"""
+
+
+def test_a_long_cell_says_how_far_it_is(write_chapter, workplace, monkeypatch):
+    monkeypatch.setattr("qhlib.book.progress.HEARTBEAT", 0.1)
+    write_chapter(LONG, DEVIATES)
+    stream = io.StringIO()
+    path = run("tiny_chapter", output="out.ipynb", stream=stream)
+    said = stream.getvalue()
+    assert said.index("epoch 1 of 2") < said.index("epoch 2 of 2")
+    assert "epoch 2 of 2" not in said.splitlines()[-1]  # it goes with its cell
+    assert "vnd.qhlib.status" not in json.dumps(
+        [cell.get("outputs") for cell in nbformat.read(path, 4).cells]
+    )
+
+
 def test_deviations_fail_the_check_and_outside_does_not(write_chapter, workplace, capsys):
     write_chapter(DEVIATES)
     assert run("tiny_chapter", {"rate": 0.1}, output="a.ipynb", stream=io.StringIO()).name == "a.ipynb"

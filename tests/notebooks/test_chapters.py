@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from qhlib.book.errors import RunFailed
 from qhlib.book.notebooks import chapter_paths
 from qhlib.book.records import read_record
 from qhlib.book.running import run
@@ -54,6 +55,26 @@ def test_data_that_are_not_nearly_orthogonal_turn_the_theorem_outside(tmp_path):
         assert found[name] == "outside", name
     for name in ("assumption", "approximate-max-margin-orthogonal", "one-step-rank", "beyond-assumption"):
         assert found[name] == "reproduced", name
+
+
+def test_the_counterexample_needs_radii_beyond_its_switch(tmp_path):
+    path = run("lexicographic_margin", {"sphere_radii": [0.5, 1.0]}, "smoke", tmp_path / "out.ipynb")
+    found = verdicts(path)
+    assert found["level-three"] == found["level-three-height"] == found["level-three-side"] == "outside"
+    assert found["discard-shallow-switch"] == found["lexicographic"] == "reproduced"
+
+
+def test_a_stopped_training_goes_on_and_a_damaged_state_is_named(tmp_path):
+    """The image networks of the last chapter: a state that was saved is read back; one that is cut off is refused."""
+    settings = {"checkpoint_folder": str(tmp_path / "states"), "image_epochs": 30}
+    first = run("square_loss_bn_wd", settings, "smoke", tmp_path / "first.ipynb")
+    (state,) = (tmp_path / "states").iterdir()
+    second = run("square_loss_bn_wd", settings, "smoke", tmp_path / "second.ipynb")
+    assert read_record(first).claims == read_record(second).claims
+    state.write_bytes(state.read_bytes()[:-7])
+    with pytest.raises(RunFailed, match="cut off"):
+        run("square_loss_bn_wd", settings, "smoke", tmp_path / "third.ipynb")
+    assert list((tmp_path / "states").iterdir()) == [state]
 
 
 def test_plain_papermill_runs_from_any_directory_and_validates(tmp_path):
@@ -122,9 +143,34 @@ BAD_LEAKY = {
     "digits are not read from a folder": ["data_folder=nowhere"],
     "zero scale": ["init_scales=[0.0]"],
 }
+BAD_NONHOMOGENEOUS = {
+    "unknown activation": ["activations=['ReLU']"],
+    "no activation": ["activations=[]"],
+    "cosine of one": ["cosines=[1.0]"],
+    "class that is none": ["image_classes=[3, 10]"],
+    "too early an end": ["far_ell=10"],
+}
+BAD_LEXICOGRAPHIC = {
+    "margins too large for the solver": ["levels=[10.0, 1e9]"],
+    "radius of nothing": ["sphere_radii=[0.0]"],
+    "crease too steep": ["creases=[0.05]"],
+    "text for a number": ["flow_rho=far"],
+    "no start": ["starts=0"],
+}
+BAD_SQUARE = {
+    "negative decay": ["image_decay=-0.1"],
+    "momentum of one": ["image_momentum=1.0"],
+    "unknown network": ["architecture=resnet"],
+    "no images in the folder": ["dataset=fashion_mnist", "data_folder=nowhere"],
+    "scale of zero": ["bn_scales=[0.0, 1.0]"],
+    "word for a switch": ["image_unstable=perhaps"],
+}
 CASES = {
     **{name: ("asymmetric_margin", bad) for name, bad in BAD.items()},
     **{name: ("leaky_relu_rank_two", bad) for name, bad in BAD_LEAKY.items()},
+    **{name: ("nonhomogeneous_gd", bad) for name, bad in BAD_NONHOMOGENEOUS.items()},
+    **{name: ("lexicographic_margin", bad) for name, bad in BAD_LEXICOGRAPHIC.items()},
+    **{name: ("square_loss_bn_wd", bad) for name, bad in BAD_SQUARE.items()},
 }
 
 
