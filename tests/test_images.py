@@ -3,6 +3,7 @@
 The tests on real records at the end run where there are some; nothing else depends on them.
 """
 
+import functools
 import gzip
 import hashlib
 import os
@@ -486,7 +487,11 @@ def test_an_interrupted_download_leaves_no_half_file(number, cifar_server):
         "images.require('cifar10')"
     )
     cifar_server.fault = "stalls"
-    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    # a shell that starts the tests in the background leaves interrupts ignored, and children inherit that
+    listening = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, preexec_fn=listening
+    )
     deadline = time.monotonic() + 30
     while not cached() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)

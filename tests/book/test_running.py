@@ -1,5 +1,6 @@
 """Runs with a kernel: the end is believed only when it was reached, and what ran is kept."""
 
+import functools
 import io
 import json
 import os
@@ -161,7 +162,9 @@ def test_plain_papermill_is_stopped_by_the_chapter_itself(tiny, workplace):
 def test_an_interrupted_run_keeps_what_it_wrote(write_chapter, workplace):
     write_chapter("import time, pathlib\npathlib.Path('started').touch()\ntime.sleep(60)")
     command = [sys.executable, "-m", "qhlib.book.cli", "run", "tiny_chapter", "-o", "out.ipynb"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    # a shell that starts the tests in the background leaves interrupts ignored, and children inherit that
+    listening = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=listening)
     deadline = time.monotonic() + 60
     while not (workplace / "started").exists() and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.1)
