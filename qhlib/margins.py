@@ -77,7 +77,8 @@ def ascent(model: Model, data: Data, params: Params) -> tuple[Tensor, Tensor, Te
     # the weights enter as J^T w: differentiating logsumexp would give the same, through four more operations.
     # Tensors that the scores do not depend on (an unused block) have gradient zero, not an error.
     grads = torch.autograd.grad(q, list(leaves.values()), loss_weights(scores), materialize_grads=True)
-    return scores, log_inverse_loss(scores), torch.cat([g.reshape(len(g), -1) for g in grads], 1)
+    flat = [g.reshape(len(g), -1) for g in grads]
+    return scores, log_inverse_loss(scores), flat[0] if len(flat) == 1 else torch.cat(flat, 1)
 
 
 def jacobian(model: Model, data: Data, params: Params) -> Tensor:  # (S, k, p)

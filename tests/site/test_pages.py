@@ -125,5 +125,5 @@ def test_nothing_is_left_unresolved(site):
         for block in article.find_all(["pre", "code"]) if article else []:
             block.decompose()
         text = article.get_text() if article else ""
-        for sign in ("{glue", "{cite", "{ref}", "{eq}", "{doc}", "```{", "[?]"):
+        for sign in ("{glue", "{cite", "{ref}`", "{eq}`", "{doc}`", "```{", "[?]"):
             assert sign not in text, f"{path.name}: {sign}"
