@@ -1,208 +1,228 @@
-"""Claims: a statement with its prediction and its measurement, and the verdict that follows from them.
+"""What a notebook claims, read from its text without executing it, and claims as lines of text.
 
 Conventions
 -----------
-* Predicted and measured are scalars, or arrays of one shape; the worst entry decides.
-* The gap of an entry is |m - p| for ``=``, m - p for ``<=`` and p - m for ``>=``, divided by |p| when the
-  tolerance is relative. A claim is reproduced when the largest gap is at most the tolerance.
-* A measurement that is not finite deviates: a failed computation never counts as an agreement.
-* `outside` holds the reason why the reader's parameters leave the assumptions; then nothing is asserted, and
-  a prediction need not exist.
+* A claim's words stand in a markdown cell, in a directive that reads like a theorem::
+
+      ::::{claim} Robustness on two balls follows the closed form {eq}`eq-ball-robustness`.
+      :name: ball-robustness
+      :source: derived here, from the theorem of Kunin et al. (2023)
+      :tolerance: set before the first run: ten times the flow's own error estimate, at most 1e-3
+      ::::
+
+  and its numbers come from exactly one call ``chapter.claim("ball-robustness", predicted=..., ...)``.
+* The basis is ``derived`` unless ``:basis:`` says ``stated`` (in the paper) or ``conjecture``. The statement may go on
+  below the options.
+* Nothing here needs NumPy or a kernel, so that ``describe`` answers at once.
 """
 
-import math
+import ast
 import re
-from dataclasses import KW_ONLY, dataclass, field
-from numbers import Real
+from dataclasses import dataclass
 
-import numpy as np
+from .errors import ChapterError, nearest
 
 RELATIONS = {"=": "=", "<=": "≤", ">=": "≥"}
 BASES = {"stated": "stated in the paper", "derived": "derived here", "conjecture": "conjecture"}
 VERDICTS = {"reproduced": "✓", "deviates": "✗", "outside": "○"}
-_ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*(/[a-z0-9]+(-[a-z0-9]+)*)?")
+NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+OPTIONS = {"name": True, "source": True, "tolerance": True, "basis": False}  # whether required
+_OPEN = re.compile(r"^\s*(?P<fence>:{3,}|`{3,})\{(?P<kind>[\w:-]+)\}\s*(?P<rest>.*)$")
+_OPTION = re.compile(r"^\s*:(?P<key>[\w-]+):\s*(?P<value>.*)$")
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """The worst entry of a comparison: gap, flat index and both values; and whether all entries hold."""
+class DeclaredClaim:
+    """The words of one claim, and where they stand (`cell` counts all cells from 1)."""
 
-    holds: bool
-    gap: float
-    index: int
-    predicted: float
-    measured: float
-    entries: int
-
-
-def judge(predicted, measured, tolerance, relation="=", relative=False, *, asserted=True) -> Judgement:
-    """Compare a measurement with its prediction; a pure function of its arguments.
-
-    Parameters: `predicted` and `measured`, real scalars or arrays of one shape (NumPy, torch, nested lists);
-    `tolerance`, finite and not negative; `relation`, one of ``=``, ``<=``, ``>=``; `asserted`, False to
-    accept predictions that do not exist (NaN, or zero where the tolerance is relative).
-
-    Raises :class:`ValueError` for a prediction that is not finite, or is zero where the tolerance is
-    relative; a tolerance that is negative or not finite (such a claim could not fail); empty arrays;
-    different shapes; values that are no real numbers; and an unknown relation.
-
-    Source: derived here; the definition of the gap stands in the module's conventions.
-
-    >>> round(judge([1.0, 2.0], [1.1, 2.1], 0.2, relative=True).gap, 12)
-    0.1
-    >>> judge(0.0, float("nan"), 1.0).holds, judge(0.0, -5.0, 0.0, "<=").holds
-    (False, True)
-    """
-    p, m = to_array(predicted, "predicted"), to_array(measured, "measured")
-    limit = to_array(tolerance, "tolerance")
-    if relation not in RELATIONS:
-        raise ValueError(f"relation {relation!r} is not one of {', '.join(RELATIONS)}")
-    if p.shape != m.shape:
-        raise ValueError(f"predicted has shape {p.shape} and measured has shape {m.shape}; make them equal")
-    if p.size == 0:
-        raise ValueError("predicted and measured are empty, so there is nothing to compare")
-    if limit.ndim or not math.isfinite(limit) or limit < 0:
-        raise ValueError(f"tolerance {tolerance!r} is not a finite number of at least 0")
-    if asserted and not np.isfinite(p).all():
-        raise ValueError("predicted is not finite")
-    if asserted and relative and (p == 0).any():
-        raise ValueError("predicted is zero, so a relative tolerance has no meaning; use an absolute one")
-    with np.errstate(all="ignore"):  # what is not finite is a deviation below, not a warning
-        gap = {"=": np.abs(m - p), "<=": m - p, ">=": p - m}[relation]
-        if relative:
-            gap = gap / np.abs(p)
-    gap = np.where(np.isfinite(m) & ~np.isnan(gap), gap, np.inf).ravel()
-    worst = int(gap.argmax())
-    values = float(p.ravel()[worst]), float(m.ravel()[worst])
-    return Judgement(bool(gap[worst] <= limit), float(gap[worst]), worst, *values, p.size)
-
-
-def to_array(value, name: str) -> np.ndarray:
-    """`value` as a float64 array; a torch tensor is detached and brought to the CPU without importing torch.
-
-    Raises :class:`ValueError`, naming `name`, for text, complex numbers, ragged lists and other objects.
-
-    >>> to_array([1, 2.5], "measured")
-    array([1. , 2.5])
-    """
-    if hasattr(value, "detach"):
-        value = value.detach().cpu().numpy()
-    try:
-        array = np.asarray(value)
-        # NumPy would turn None into NaN; as objects it holds Python's long integers, which are numbers
-        if array.dtype.kind not in "biuf" and not all(isinstance(entry, Real) for entry in array.flat):
-            raise TypeError
-        return array.astype(np.float64)
-    except (TypeError, ValueError, OverflowError):
-        raise ValueError(f"{name} is not a real number or an array of real numbers") from None
-
-
-@dataclass(frozen=True, eq=False)
-class Claim:
-    """A statement about numbers that can fail, judged when it is made.
-
-    `id` is ``chapter/name``; `basis` is one of ``stated`` (in the paper), ``derived`` (here), ``conjecture``;
-    `tolerance_from` says how the tolerance was set; `outside` and `expected_deviation` are reasons, or empty.
-    `verdict` is ``reproduced``, ``deviates`` or ``outside``; `judgement` holds the worst entry.
-
-    Raises :class:`ValueError` as :func:`judge`, and for a malformed id, an unknown basis, and an empty
-    statement, source or `tolerance_from`.
-
-    >>> claim = Claim("asymmetric/kkt-limit", "The gap vanishes.", "Theorem 1", "stated",
-    ...               predicted=0.0, measured=2e-9, tolerance=1e-8, tolerance_from="float64 rounding")
-    >>> claim.verdict, claim.anchor
-    ('reproduced', 'claim-kkt-limit')
-    """
-
-    id: str
+    name: str
     statement: str
     source: str
-    basis: str
-    _: KW_ONLY
-    predicted: object
-    measured: object
-    tolerance: float
     tolerance_from: str
-    relation: str = "="
-    relative: bool = False
-    outside: str = ""
-    expected_deviation: str = ""
-    judgement: Judgement = field(init=False)
-    verdict: str = field(init=False)
+    basis: str = "derived"
+    cell: int = 0
+    line: int = 0
 
-    def __post_init__(self):
-        if not isinstance(self.id, str) or not _ID.fullmatch(self.id):
-            raise ValueError(f"claim id {self.id!r} is not made of small letters, digits and hyphens")
-        for name in ("statement", "source", "tolerance_from"):
-            text = getattr(self, name)
-            if not isinstance(text, str) or not text.strip():
-                raise ValueError(f"claim {self.id}: {name} is empty")
-        for name in ("outside", "expected_deviation"):
-            if not isinstance(getattr(self, name), str):
-                raise ValueError(f"claim {self.id}: {name} is not a text; give the reason, or leave it out")
-        if self.basis not in BASES:
-            raise ValueError(f"claim {self.id}: basis {self.basis!r} is not one of {', '.join(BASES)}")
-        try:
-            judgement = judge(
-                self.predicted,
-                self.measured,
-                self.tolerance,
-                self.relation,
-                self.relative,
-                asserted=not self.outside.strip(),
-            )
-        except ValueError as error:
-            raise ValueError(f"claim {self.id}: {error}") from None
-        verdict = "outside" if self.outside.strip() else "reproduced" if judgement.holds else "deviates"
-        object.__setattr__(self, "judgement", judgement)
-        object.__setattr__(self, "verdict", verdict)
+    def words(self, prefix: str) -> dict:
+        """The words as data; `prefix` is the notebook's.
 
-    @property
-    def anchor(self) -> str:
-        """Id of the claim's place on its page."""
-        return "claim-" + self.id.rpartition("/")[2]
-
-    @property
-    def fails(self) -> bool:
-        """Whether it deviates without having been declared to."""
-        return self.verdict == "deviates" and not self.expected_deviation.strip()
-
-    def _ipython_display_(self) -> None:
-        """Nothing: the chapter has shown the card already, and a cell's last value would show it again."""
-
-    def row(self) -> dict:
-        """The claim as data that JSON can hold: the worst entry's values; NaN and infinities are text.
-
-        >>> row = Claim("a/b", "s", "t", "stated", predicted=[1, 2], measured=[1, 2.5],
-        ...             tolerance=0.1, tolerance_from="u").row()
-        >>> row["predicted"], row["measured"], row["entries"], row["verdict"]
-        (2.0, 2.5, 2, 'deviates')
+        >>> DeclaredClaim("one", "x < 1", "Theorem 1", "rounding").words("tiny")["id"]
+        'tiny/one'
         """
-        worst = self.judgement
         return {
-            "id": self.id,
+            "id": f"{prefix}/{self.name}",
             "statement": self.statement,
             "source": self.source,
             "basis": self.basis,
-            "predicted": json_number(worst.predicted),
-            "measured": json_number(worst.measured),
-            "tolerance": float(self.tolerance),
-            "verdict": self.verdict,
             "tolerance_from": self.tolerance_from,
-            "relation": self.relation,
-            "relative": bool(self.relative),
-            "gap": json_number(worst.gap),
-            "entries": worst.entries,
-            "outside": self.outside.strip(),
-            "expected_deviation": self.expected_deviation.strip(),
-            "anchor": self.anchor,
+            "anchor": f"claim-{self.name}",
         }
 
 
-def json_number(value: float) -> float | str:
-    """A float, or "nan", "inf", "-inf", for which JSON has no number.
+def directives(text: str):
+    """Each ``{claim}`` of a markdown cell: its first line's number, the rest of that line, and the lines inside.
 
-    >>> json_number(0.5), json_number(float("-inf"))
-    (0.5, '-inf')
+    Directives inside the fence of another (a code block that shows one, say) are not the cell's own, except in
+    the boxes and folds that colon fences make.
+
+    >>> [found[:2] for found in directives(":::{claim} It holds.\\n:name: a\\n:::")]
+    [(1, 'It holds.')]
+    >>> list(directives("```\\n:::{claim} shown only\\n:::\\n```"))
+    []
     """
-    return value if math.isfinite(value) else str(value)
+    lines, number = text.splitlines(), 0
+    verbatim = ""  # the fence of a block whose inside is not markdown
+    while number < len(lines):
+        line, number = lines[number], number + 1
+        if verbatim:
+            verbatim = "" if line.strip() == verbatim else verbatim
+        elif (found := _OPEN.match(line)) and found["kind"] == "claim":
+            inside, first = [], number
+            while number < len(lines) and lines[number].strip() != found["fence"]:
+                inside.append(lines[number])
+                number += 1
+            number += 1
+            yield first, found["rest"].strip(), inside
+        elif line.lstrip().startswith("```") and (not found or found["kind"] in ("code", "code-cell", "math")):
+            verbatim = re.match(r"\s*(`+)", line)[1]
+
+
+def declared_claims(notebook) -> dict[str, DeclaredClaim]:
+    """The claims that `notebook` declares, by name, checked against the measurements in its code.
+
+    Raises :class:`ChapterError` with the cell and the line for a directive with an unknown, missing or empty option,
+    two claims of one name, a claim that is never measured or is measured twice, and a measurement of no claim.
+    """
+    found: dict[str, DeclaredClaim] = {}
+    for number, cell in enumerate(notebook.cells, 1):
+        if cell.get("cell_type") != "markdown":
+            continue
+        for line, rest, inside in directives(cell["source"]):
+            place = f"{notebook.name}, cell {number}, line {line}: "
+            claim = _read(place, rest, inside, number, line)
+            if claim.name in found:
+                raise ChapterError(f"{place}the claim {claim.name} is declared before, in cell "
+                                   f"{found[claim.name].cell}")  # fmt: skip
+            found[claim.name] = claim
+    measured: dict[str, str] = {}
+    for number, cell in enumerate(notebook.cells, 1):
+        if cell.get("cell_type") != "code":
+            continue
+        for name, line in measurements(cell["source"]):
+            place = f"{notebook.name}, cell {number}, line {line}: "
+            if name is None:
+                raise ChapterError(f"{place}write the claim's name as a text in quotes")
+            if name not in found:
+                hint = nearest(name, found) or "; write a {claim} directive for it"
+                raise ChapterError(f"{place}no claim is called {name!r}{hint}")
+            if name in measured:
+                raise ChapterError(f"{place}the claim {name} is measured before, in {measured[name]}")
+            measured[name] = f"cell {number}"
+    for name, claim in found.items():
+        if name not in measured:
+            raise ChapterError(
+                f"{notebook.name}, cell {claim.cell}, line {claim.line}: the claim {name} is never measured; "
+                f'call chapter.claim("{name}", predicted=..., measured=..., tolerance=...) once'
+            )
+    return found
+
+
+def _read(place: str, rest: str, inside: list[str], cell: int, line: int) -> DeclaredClaim:
+    """One directive as a claim; `inside` holds the options and whatever goes on with the statement."""
+    options: dict[str, str] = {}
+    body = list(inside)
+    while body and (option := _OPTION.match(body[0])):
+        key, value = option["key"], option["value"].strip()
+        if key not in OPTIONS:
+            hint = nearest(key, OPTIONS) or f"; it has {', '.join(OPTIONS)}"
+            at = place.replace(f"line {line}:", f"line {line + len(inside) - len(body) + 1}:")
+            raise ChapterError(f"{at}a claim has no option {key!r}{hint}")
+        options[key] = value
+        body.pop(0)
+    statement = "\n".join([rest, *body]).strip()
+    missing = [key for key, required in OPTIONS.items() if required and not options.get(key)]
+    if missing or not statement:
+        raise ChapterError(f"{place}the claim lacks its {' and its '.join(missing or ['statement'])}")
+    if not NAME.fullmatch(options["name"]):
+        raise ChapterError(
+            f"{place}the claim's name {options['name']!r} is not made of small letters, digits and hyphens"
+        )
+    basis = options.get("basis", "derived")
+    if basis not in BASES:
+        raise ChapterError(f"{place}basis {basis!r} is not one of {', '.join(BASES)}")
+    words = (options["name"], statement, options["source"], options["tolerance"], basis)
+    return DeclaredClaim(*words, cell, line)
+
+
+def measurements(code: str):
+    """Names and lines of the calls ``chapter.claim("name", ...)`` in `code`; None for a name that is no literal.
+
+    Calls in the old form, which carry their words themselves, are left out.
+
+    >>> list(measurements('chapter.claim("one", predicted=1, measured=x, tolerance=0)'))
+    [('one', 1)]
+    """
+    plain = "\n".join("pass" if line.startswith(("%", "!")) else line for line in code.splitlines())
+    try:
+        tree = ast.parse(plain)
+    except SyntaxError:
+        return  # the kernel will say what is wrong with it
+    for node in ast.walk(tree):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+            continue
+        if node.func.attr != "claim" or getattr(node.func.value, "id", "") != "chapter":
+            continue
+        if len(node.args) > 1 or any(word.arg == "statement" for word in node.keywords):
+            continue
+        first = node.args[0] if node.args else None
+        literal = isinstance(first, ast.Constant) and isinstance(first.value, str)
+        yield (first.value if literal else None), node.lineno
+
+
+# --- a row (words and numbers of a claim) as text ---------------------------------------------------
+
+
+def number(value: float | str) -> str:
+    """A number with at most six significant digits.
+
+    >>> number(0.63), number(1e-12), number("nan")
+    ('0.63', '1e-12', 'nan')
+    """
+    return value if isinstance(value, str) else f"{value:.6g}"
+
+
+def shown(row: dict) -> dict[str, str]:
+    """The numbers of a row as a reader sees them: prediction with its relation, measurement, tolerance.
+
+    >>> shown({"predicted": 0.5, "relation": "<=", "measured": 0.4, "entries": 3, "tolerance": 0.1, "relative": True})
+    {'predicted': '≤ 0.5', 'measured': '0.4 (worst of 3)', 'tolerance': '0.1 (relative)'}
+    """
+    sign = "" if row["relation"] == "=" else RELATIONS[row["relation"]] + " "
+    worst = f" (worst of {row['entries']})" if row["entries"] > 1 else ""
+    return {
+        "predicted": sign + number(row["predicted"]),
+        "measured": number(row["measured"]) + worst,
+        "tolerance": number(row["tolerance"]) + (" (relative)" if row["relative"] else ""),
+    }
+
+
+def line(row: dict) -> str:
+    """A claim on one line, nothing cut: verdict, id, numbers, and the reason where it carries one.
+
+    >>> line({"verdict": "outside", "id": "a/b", "predicted": 0.5, "relation": "=", "measured": 0.4, "entries": 1,
+    ...       "tolerance": 0.1, "relative": False, "outside": "d < n", "expected_deviation": ""})
+    '○ outside a/b: predicted 0.5, measured 0.4, tolerance 0.1; d < n'
+    """
+    numbers = ", ".join(f"{key} {value}" for key, value in shown(row).items())
+    reason = row["outside"] or row["expected_deviation"]
+    name = row.get("id", row.get("name"))
+    return f"{VERDICTS[row['verdict']]} {row['verdict']} {name}: {numbers}" + (f"; {reason}" if reason else "")
+
+
+def fails(row: dict) -> bool:
+    """Whether a row deviates without having been declared to.
+
+    >>> fails({"verdict": "deviates", "expected_deviation": ""})
+    True
+    """
+    return row.get("verdict") == "deviates" and not row.get("expected_deviation")

@@ -1,4 +1,4 @@
-"""Where numbers come from: versions, machine, time and parameters, as data and as a small footer.
+"""Where numbers come from: versions, machine, time and parameters, as data.
 
 Conventions: nothing here names a user, a host or a path, so that a page can be published as it is.
 """
@@ -7,20 +7,11 @@ import os
 import platform
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from html import escape
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PACKAGES = (
-    "qhlib",
-    "torch",
-    "numpy",
-    "scipy",
-    "cvxpy",
-    "clarabel",
-    "scikit-learn",
-    "matplotlib",
-    "seaborn",
+    "qhlib torch numpy scipy cvxpy clarabel scikit-learn matplotlib seaborn".split()
 )
 
 
@@ -48,15 +39,10 @@ def machine() -> dict[str, str | int]:
     >>> sorted(machine())
     ['cores', 'processor', 'system']
     """
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
-    return {
-        "processor": processor(),
-        "cores": cores,
-        "system": f"{platform.system()} {platform.release()}",
-    }
+    limited = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if limited else os.cpu_count() or 1
+    system = f"{platform.system()} {platform.release()}"
+    return {"processor": processor(), "cores": cores, "system": system}
 
 
 def processor() -> str:
@@ -74,10 +60,10 @@ def processor() -> str:
     return platform.processor() or platform.machine() or "unknown"
 
 
-def provenance(chapter: str, parameters: Mapping, at_book_parameters: bool, seconds: float) -> dict:
-    """All of it as data that JSON can hold; `seconds` is the time the chapter took.
+def provenance(chapter: str, parameters: Mapping, seconds: float) -> dict:
+    """All of it as data that JSON can hold; `seconds` is the time the notebook took.
 
-    >>> provenance("a_chapter", {"seed": 0}, True, 1.234)["seconds"]
+    >>> provenance("a_chapter", {"seed": 0}, 1.234)["seconds"]
     1.23
     """
     return {
@@ -88,22 +74,4 @@ def provenance(chapter: str, parameters: Mapping, at_book_parameters: bool, seco
         "versions": versions(),
         "machine": machine(),
         "parameters": dict(parameters),
-        "at_book_parameters": at_book_parameters,
     }
-
-
-def footer_html(data: Mapping) -> str:
-    """The same as a folded footer.
-
-    >>> "numpy" in footer_html(provenance("a_chapter", {}, True, 1.0))
-    True
-    """
-    where = "the book's" if data["at_book_parameters"] else "changed"
-    facts = {
-        "versions": ", ".join(f"{name} {number}" for name, number in data["versions"].items()),
-        "machine": "{processor}, {cores} cores, {system}".format(**data["machine"]),
-        f"parameters ({where})": ", ".join(f"{k} = {v!r}" for k, v in data["parameters"].items()),
-    }
-    items = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in facts.items())
-    summary = f"Computed in {data['seconds']:.1f} s on {data['date'][:10]}"
-    return f'<details class="qhlib-provenance"><summary>{summary}</summary><dl>{items}</dl></details>'

@@ -1,9 +1,8 @@
-"""What an executed notebook tells: its claims, and whether it ran to its end.
+"""What an executed notebook tells: its claims, words and numbers, and whether it ran to its end.
 
-Conventions: data travel in the notebook's outputs under three MIME types of this package. Papermill's own
-status is not read: it calls every cell completed after a kernel death, a time limit or ``sys.exit(0)``. A run
-is finished when the sentinel of ``Chapter.finish`` is there, every code cell was executed and none of them
-failed.
+Conventions: numbers travel in the notebook's outputs under MIME types of this package, words in its text. Papermill's
+own status is not read: it calls every cell completed after a kernel death, a time limit or ``sys.exit(0)``. A run is
+finished when the sentinel of ``Chapter.finish`` is there, every code cell was executed and none of them failed.
 """
 
 import os
@@ -11,10 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .errors import ChapterError
-from .notebooks import read_notebook
+from .notebook import Notebook, read_notebook
 
 CLAIM_MIME = "application/vnd.qhlib.claim+json"
-CLAIMS_MIME = "application/vnd.qhlib.claims+json"
 FINISHED_MIME = "application/vnd.qhlib.finished+json"
 STATUS_MIME = "application/vnd.qhlib.status+json"
 GLUE_MIME = "application/papermill.record/"  # prefix under which myst-nb looks for glued values
@@ -24,7 +22,7 @@ LEADING = ("id", "statement", "source", "basis", "predicted", "measured", "toler
 
 @dataclass(frozen=True)
 class Record:
-    """A chapter's run: its name, the rows of its claims, the provenance (None if absent), and why it stopped.
+    """A notebook's run: its name, the rows of its claims, the provenance (None if absent), and why it stopped.
 
     `stopped` is empty for a run that reached its end.
     """
@@ -33,29 +31,25 @@ class Record:
     claims: list[dict]
     finished: dict | None
     stopped: str
-    at_book_parameters: bool | None
+    at_book_parameters: bool
 
 
-def outputs(notebook: dict, mime: str) -> Iterator[object]:
-    """Every output of type `mime`, in the notebook's order.
-
-    >>> cell = {"outputs": [{"data": {"a/b": 1}}, {"output_type": "stream"}]}
-    >>> list(outputs({"cells": [cell]}, "a/b"))
-    [1]
-    """
-    for cell in notebook["cells"]:
+def outputs(notebook: Notebook, mime: str) -> Iterator[object]:
+    """Every output of type `mime`, in the notebook's order."""
+    for cell in notebook.cells:
         for output in cell.get("outputs", []):
             if mime in output.get("data", {}):
                 yield output["data"][mime]
 
 
-def stopped_at(notebook: dict) -> str:
+def stopped_at(notebook: Notebook) -> str:
     """A sentence on where the run stopped; empty when it ran to its last cell.
 
-    >>> stopped_at({"cells": []})
+    >>> from pathlib import Path
+    >>> stopped_at(Notebook(Path("a.ipynb"), {"cells": []}))
     'it never called chapter.finish()'
     """
-    for cell in notebook["cells"]:
+    for cell in notebook.cells:
         if cell.get("cell_type") != "code" or not cell["source"].strip():
             continue
         if "raises-exception" in cell["metadata"].get("tags", []):
@@ -81,8 +75,7 @@ def place(cell: dict) -> str:
     lines = [line.strip() for line in cell["source"].splitlines()]
     code = next((line for line in lines if line and not line.startswith(("#", "%"))), lines[0])
     short = code if len(code) <= 70 else code[:69] + "…"
-    count = cell.get("execution_count")
-    return f"cell [{count or ' '}], `{short}`,"
+    return f"cell [{cell.get('execution_count') or ' '}], `{short}`,"
 
 
 def last_line(output: dict) -> str:
@@ -100,8 +93,7 @@ def last_line(output: dict) -> str:
 def read_record(path: str | os.PathLike) -> Record:
     """The record in the executed notebook at `path`.
 
-    The claims are those of the last table, or of the cards when the run stopped before its table.
-    Raises :class:`ChapterError` when the file is no notebook or holds no claims.
+    Raises :class:`ChapterError` when the file is no notebook, holds no claims, or claims words without numbers.
 
     >>> read_record("no/such/file.ipynb")
     Traceback (most recent call last):
@@ -110,35 +102,31 @@ def read_record(path: str | os.PathLike) -> Record:
     notebook = read_notebook(path)
     record = record_of(notebook)
     if not record.claims:
-        hint = " (it has not been executed)" if not _executed(notebook) else ""
+        hint = "" if notebook.executed else " (it has not been executed)"
         raise ChapterError(f"{path} holds no claims{hint}")
     return record
 
 
-def record_of(notebook: dict) -> Record:
+def record_of(notebook: Notebook) -> Record:
     """The record in a notebook that is already read; its list of claims may be empty.
 
-    >>> record_of({"cells": []}).claims
+    >>> from pathlib import Path
+    >>> record_of(Notebook(Path("a.ipynb"), {"cells": [], "metadata": {}})).claims
     []
     """
-    tables = list(outputs(notebook, CLAIMS_MIME))
-    cards = list(outputs(notebook, CLAIM_MIME))
-    finished = next(iter(outputs(notebook, FINISHED_MIME)), None)
-    last = tables[-1] if tables else {}
-    source = last or finished or {}
-    rows = last.get("claims", cards)
-    chapter = source.get("chapter", "")
-    return Record(chapter, rows, finished, stopped_at(notebook), source.get("at_book_parameters"))
-
-
-def row_fails(row: dict) -> bool:
-    """Whether a stored row deviates without having been declared to.
-
-    >>> row_fails({"verdict": "deviates", "expected_deviation": ""})
-    True
-    """
-    return row.get("verdict") == "deviates" and not row.get("expected_deviation")
-
-
-def _executed(notebook: dict) -> bool:
-    return any(cell.get("execution_count") for cell in notebook["cells"])
+    declared = notebook.claims
+    rows = {}
+    for row in outputs(notebook, CLAIM_MIME):
+        name = row["name"]
+        if name in declared:
+            words = declared[name].words(notebook.prefix)
+        else:  # the old form carries its words itself
+            words = {"id": f"{notebook.prefix}/{name}", "anchor": f"claim-{name}"}
+        row = {**words, **row}
+        rows[name] = {**{key: row[key] for key in LEADING if key in row}, **row}
+    finished = next(outputs(notebook, FINISHED_MIME), None)
+    told = finished or {}
+    at_book = told.get("parameters") == notebook.declaration.defaults if finished else False
+    return Record(
+        told.get("chapter", notebook.name), list(rows.values()), finished, stopped_at(notebook), at_book
+    )

@@ -1,36 +1,45 @@
-"""Run a chapter with other parameters: everything is checked first, then papermill executes a copy.
+"""Run notebooks with papermill: everything is checked first, then a copy is executed.
 
 Conventions
 -----------
-* Nothing is written and no kernel starts before the chapter, its parameters and the output's place are good.
-* The output is written cell by cell; it stays where a run fails or is interrupted.
+* Nothing is written and no kernel starts before the notebook, its parameters and the output's place are good.
+* A notebook is read once; papermill is given what was read.
+* The output is saved every few seconds, each time as a whole file; it stays where a run fails or is interrupted.
 * Whether a run reached its end is read from the notebook's sentinel, never from papermill's status.
 """
 
+import json
 import os
 import sys
-from collections.abc import Mapping
-from contextlib import contextmanager
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .chapter import check_device, check_images
+from .chapter import check_resources
+from .declaration import BOOK, PAPER, validate
 from .errors import BookError, RunFailed
-from .notebooks import ENVIRONMENT, chapter_directories, find_chapter, read_notebook
-from .parameters import BOOK, PAPER, read_declaration
+from .notebook import Notebook, chapter_directories, find_chapter, read_notebook, write_whole
+from .patches import import_papermill
+from .progress import Progress
 from .records import last_line, place, stopped_at
-from .validation import check_declaration, validate
+
+SAVE_EVERY = 5.0
+"""Seconds between two saves of a running notebook; it is always saved at its end, whatever ends it."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A checked run: chapter, notebook, all values, and the files it will write."""
+    """A checked run: the notebook, all values, and the files it will write; `fresh` files must not exist yet."""
 
-    chapter: str
-    source: Path
+    notebook: Notebook
     values: dict
     output: Path
-    html: Path | None
+    html: Path | None = None
+    fresh: bool = True
+    numbered: bool = False
     notes: tuple[str, ...] = field(default=())
 
 
@@ -50,39 +59,32 @@ def plan(
     Traceback (most recent call last):
     qhlib.book.errors.ChapterError: ...
     """
-    source = find_chapter(name)
-    notebook = read_notebook(source)
-    declaration = read_declaration(source.stem, notebook)
-    check_declaration(declaration)
+    notebook = name if isinstance(name, Notebook) else read_notebook(find_chapter(name))
+    declaration = notebook.declaration
     values = validate(declaration, {**declaration.preset(preset), **(parameters or {})})
-    check_device(values)
+    _ = notebook.claims  # words and numbers must fit before anything runs
     notes = ()
-    if preset == PAPER and PAPER not in declaration.presets:
-        notes = (f"{source.stem} has no separate preset paper; using book, its default values",)
+    if preset == PAPER and PAPER not in (declaration.presets or {}):
+        notes = (f"{notebook.name} has no separate preset paper; using book, its default values",)
     if html:
-        from .export import check_export
+        from .pages import check_builder
 
-        check_export()
-    target = output_path(source, preset, output, html, force)
-    check_images(values)  # the last check, for it may download
-    return Plan(source.stem, source, values, target, target.with_suffix(".html") if html else None, notes)
+        check_builder()
+    target = output_path(notebook.path, preset, output, html, force)
+    check_resources(values)  # the last check, for it may download
+    page = target.with_suffix(".html") if html else None
+    return Plan(notebook, values, target, page, not force, output is None, notes)
 
 
-def output_path(source: Path, preset: str, output: str | os.PathLike | None, html: bool, force: bool) -> Path:
+def output_path(
+    source: Path, preset: str, output: str | os.PathLike | None, html: bool, force: bool
+) -> Path:
     """Where a run is written: `output`, or ``NAME-PRESET.ipynb`` in the current directory with a free number.
 
     Raises :class:`BookError` when the place cannot be written, exists (unless `force`), or holds chapters.
     """
-
-    def taken(path: Path) -> bool:
-        return path.exists() or (html and path.with_suffix(".html").exists())
-
     if output is None:
-        path = Path.cwd() / f"{source.stem}-{preset}.ipynb"
-        number = 2
-        while taken(path):
-            path = Path.cwd() / f"{source.stem}-{preset}-{number}.ipynb"
-            number += 1
+        path = next(path for path in names(source.stem, preset) if not taken(path, html))
     else:
         path = Path(os.path.abspath(output))
         if path.is_dir():
@@ -96,7 +98,7 @@ def output_path(source: Path, preset: str, output: str | os.PathLike | None, htm
         raise BookError(f"the output is the chapter's own notebook {source.name}; choose another with -o")
     if any(home.resolve() in (folder.resolve(), *folder.resolve().parents) for home in chapter_directories()):
         raise BookError(f"{folder} holds the book's chapters; choose a place outside of it with -o")
-    if taken(path) and not force:
+    if taken(path, html) and not force:
         existing = path if path.exists() else path.with_suffix(".html")
         raise BookError(f"{existing} exists; choose another name with -o, or overwrite it with --force")
     files = [path, path.with_suffix(".html")] if html else [path]
@@ -105,6 +107,18 @@ def output_path(source: Path, preset: str, output: str | os.PathLike | None, htm
     ):
         raise BookError(f"{path} cannot be written; choose another place with -o")
     return path
+
+
+def names(stem: str, preset: str) -> Iterator[Path]:
+    """``STEM-PRESET.ipynb`` in the current directory, and on with numbers from 2."""
+    yield Path.cwd() / f"{stem}-{preset}.ipynb"
+    for number in range(2, 10_000):
+        yield Path.cwd() / f"{stem}-{preset}-{number}.ipynb"
+
+
+def taken(path: Path, html: bool) -> bool:
+    """Whether a run may not be written to `path` without overwriting something."""
+    return path.exists() or (html and path.with_suffix(".html").exists())
 
 
 def run(
@@ -140,101 +154,131 @@ def execute_plan(planned: Plan, timeout: int | None = None, stream=None) -> list
     stream = stream or sys.stderr
     for note in planned.notes:
         print(note, file=stream)
-    try:
-        planned.output.touch()
-    except OSError as error:
-        raise BookError(f"{planned.output} cannot be written: {error.strerror}") from None
-    execute(planned, timeout, stream)
+    output = reserve(planned)
+    if planned.html:
+        planned.html.unlink(missing_ok=True)  # a page of an earlier run must not stand beside a failed one
+    execute(planned.notebook, planned.values, output, timeout, stream)
     if not planned.html:
-        return [planned.output]
-    from .export import export_html
+        return [output]
+    from .pages import write_page
 
-    print(f"{planned.chapter}: writing the page", file=stream)
+    page = output.with_suffix(".html")
+    print(f"{planned.notebook.name}: writing the page", file=stream)
     try:
-        return [planned.output, export_html(planned.output, planned.html)]
+        write_page(read_notebook(output), planned.notebook, page)
     except Exception as error:  # whatever it is, the executed notebook is complete and worth naming
         raise RunFailed(
-            f"{planned.output} is complete, but no page could be written: {type(error).__name__}: {error}"
+            f"{output} is complete, but no page could be written: {type(error).__name__}: {error}"
         ) from error
+    return [output, page]
 
 
-def execute(planned: Plan, timeout: int | None = None, stream=None) -> None:
-    """Execute a checked plan with papermill.
+def reserve(planned: Plan) -> Path:
+    """Create the output, so that no other run takes its name; with a default name the next free one if need be.
+
+    Raises :class:`BookError` when it cannot be created, or exists by now.
+    """
+    stem = planned.output.stem
+    again = (planned.output.with_name(f"{stem}-{number}.ipynb") for number in range(2, 10_000))
+    for path in (planned.output, *(again if planned.numbered else ())):
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY | (os.O_EXCL if planned.fresh else 0)))
+            return path
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise BookError(f"{path} cannot be written: {error.strerror}") from None
+    raise BookError(f"{planned.output} exists; choose another name with -o, or overwrite it with --force")
+
+
+def execute(
+    notebook: Notebook, values: Mapping, output: Path, timeout: int | None = None, stream=None
+) -> None:
+    """Execute a checked notebook with papermill into `output`, saved as it runs.
 
     Raises :class:`RunFailed` when the run does not reach its end; ``KeyboardInterrupt`` gets a message.
     """
-    with without_grammars():
-        import papermill
-        from papermill.exceptions import PapermillExecutionError
+    from .kernels import Server
 
-    from .engine import ENGINE, running_cell
+    Server.warm_up()  # imports side by side with papermill's
+    papermill = import_papermill()
+    from nbformat import from_dict
+    from papermill.exceptions import PapermillExecutionError
 
-    def braces(path: Path) -> str:
-        return str(path).replace("{", "{{").replace("}", "}}")  # papermill formats paths with the parameters
+    from .engine import ENGINE, Watch
 
-    if planned.html:
-        planned.html.unlink(missing_ok=True)  # a page of an earlier run must not stand beside a failed one
-    running_cell.clear()
-    kept = f"the notebook as far as it ran is {planned.output}"
+    progress = Progress(notebook.name, len(notebook.cells), stream)
+    watch = Watch(output, progress)
+    kept = f"the notebook as far as it ran is {output}"
     reason = ""
     try:
-        with chapter_visible(planned.source):
+        with progress:
             papermill.execute_notebook(
-                braces(planned.source),
-                braces(planned.output),
-                planned.values,
+                from_dict(json.loads(json.dumps(notebook.content))),  # papermill changes what it is given
+                None,
+                dict(values),
                 engine_name=ENGINE,
                 kernel_name="python3",
                 progress_bar=False,
                 execution_timeout=timeout,
+                watch=watch,
+                source_name=notebook.path.name,
                 # The kernel's own log warns of local sockets and complains of being interrupted; a reader can
                 # act on neither, and what a cell prints or raises does not pass through it.
                 extra_arguments=["--log-level=CRITICAL"],
-                progress_name=planned.chapter,
-                progress_stream=stream or sys.stderr,
             )
     except PapermillExecutionError as error:
         cell = {"source": error.source, "execution_count": error.exec_count}
         reason = f"{place(cell)} failed: {last_line({'ename': error.ename, 'evalue': error.evalue})}"
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"{planned.chapter} was interrupted; {kept}") from None
+        raise KeyboardInterrupt(f"{notebook.name} was interrupted; {kept}") from None
     except Exception as error:
         # A dead kernel, a time limit, a full disk: papermill and its client share no base class for these.
         text = str(error).strip().split("\n")[0]
-        where = f"{place(running_cell)} stopped: " if running_cell else "the kernel did not start: "
+        running = {"source": watch.source, "execution_count": progress.done}
+        where = f"{place(running)} stopped: " if watch.source else "the kernel did not start: "
         reason = f"{where}{type(error).__name__}: {text}"
-    reason = reason or stopped_at(read_notebook(planned.output))
+    reason = reason or stopped_at(read_notebook(output))
     if reason:
-        raise RunFailed(f"{planned.chapter} did not run to its last cell: {reason}\n{kept}")
+        raise RunFailed(f"{notebook.name} did not run to its last cell: {reason}\n{kept}")
 
 
-@contextmanager
-def chapter_visible(source: Path):
-    """Let the kernel, which inherits the environment, find the very notebook that is being run."""
-    before = os.environ.get(ENVIRONMENT)
-    os.environ[ENVIRONMENT] = os.pathsep.join([str(source.parent), *([before] if before else [])])
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[ENVIRONMENT]
-        else:
-            os.environ[ENVIRONMENT] = before
+_stopping = threading.Event()
 
 
-@contextmanager
-def without_grammars():
-    """Keep jsonschema, which papermill imports, from building a grammar of international addresses.
+def stopping() -> bool:
+    """Whether the runs of :func:`execute_many` were interrupted and should end at their next cell."""
+    return _stopping.is_set()
 
-    It takes a second, two thirds of papermill's import, and checks a format that no notebook's schema uses.
-    jsonschema does without the package where it is not installed, and that is what it is told here.
+
+def execute_many(
+    runs: Iterable[tuple[Notebook, Mapping, Path]], jobs: int = 2, stream=None
+) -> Iterator[tuple[Notebook, float, RunFailed | None]]:
+    """Execute several notebooks, `jobs` at a time; yields each as it ends, with its seconds and why it failed.
+
+    Papermill waits while kernels compute, so threads are enough. One that fails does not stop the others; an interrupt
+    ends them all.
     """
-    name = "rfc3987_syntax"
-    if name in sys.modules:
-        yield
-        return
-    sys.modules[name] = None
-    try:
-        yield
-    finally:
-        del sys.modules[name]
+
+    def one(notebook, values, output):
+        began = time.monotonic()
+        try:
+            execute(notebook, values, output, stream=stream)
+        except RunFailed as error:
+            return notebook, time.monotonic() - began, error
+        return notebook, time.monotonic() - began, None
+
+    import_papermill()  # once, before threads ask for it
+    _stopping.clear()
+    with ThreadPoolExecutor(jobs) as pool:
+        futures = [pool.submit(one, *each) for each in runs]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BaseException:
+            _stopping.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            from .kernels import Server
+
+            Server.stop_all()
+            raise
