@@ -33,8 +33,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 # The fingerprint covers every input of the book and the installed versions. It is written only after a build without
 # a fault, and the old pages are removed before a build: what lies in _build/html is never stale and never failed.
-# The pages and Sphinx's memory go (an incremental build forgets the warnings of pages it does not read again);
-# the execution cache stays.
+# Pages that did not change are not read again, but all are written, so that every reference is resolved anew.
 book: $(INSTALLED) ## the book: executed, built strictly, in _build/html/index.html
 	@$(MAKE) --no-print-directory pages
 
@@ -44,7 +43,7 @@ pages:
 	  echo "==> nothing has changed since the last build"; \
 	else \
 	  echo "==> executing the notebooks and building the pages, strictly"; \
-	  rm -rf _build/html _build/.doctrees _build/.book; \
+	  rm -rf _build/html _build/.book; \
 	  inputs=$$($(PY) _ext/marginbook/fingerprint.py) && $(STRICT) . && echo "$$inputs" > _build/.book; \
 	fi
 	@echo "==> the book is in _build/html/index.html"

@@ -71,7 +71,7 @@ def injected_names(history) -> list[str]:
 def check_resources(values: dict) -> None:
     """Raise :class:`ParameterError` when the ``device`` or the images of ``dataset`` cannot be had here.
 
-    Images are read from the folder in ``data_folder``, or found or downloaded as :mod:`qhlib.images` says.
+    Images are read from the folder in ``data_folder``, or found or downloaded as ``qhlib.images`` says.
 
     >>> check_resources({"device": "cpu", "dataset": "digits", "data_folder": ""})
     """

@@ -3,7 +3,7 @@
 Conventions
 -----------
 * Predicted and measured are scalars, or arrays of one shape; the worst entry decides.
-* The gap of an entry is |m - p| for ``=``, m - p for ``<=`` and p - m for ``>=``, divided by |p| when the
+* The gap of an entry is ``|m - p|`` for ``=``, ``m - p`` for ``<=`` and ``p - m`` for ``>=``, over ``|p|`` when the
   tolerance is relative. A claim is reproduced when the largest gap is at most the tolerance.
 * A measurement that is not finite deviates: a failed computation never counts as an agreement.
 * `outside` holds the reason why the reader's parameters leave the assumptions; then nothing is asserted, and

@@ -31,7 +31,7 @@ from jupyter_client.provisioning import LocalProvisioner
 from traitlets import default
 
 WARM = (
-    *("ipykernel.kernelapp", "matplotlib.pyplot", "matplotlib_inline.config", "numpy", "scipy.integrate"),
+    *("ipykernel.kernelapp", "matplotlib.pyplot", "numpy", "scipy.integrate"),
     *("scipy.optimize", "seaborn", "torch"),
 )
 """Modules that the server imports: what most notebooks do. They start no thread and draw no random number."""
