@@ -18,7 +18,17 @@ from pathlib import Path
 
 LOCK = ("constraints.txt", "pyproject.toml")
 # Everything a page is made of. Tests and benchmarks are not: editing them leaves the book as it is.
-BOOK_INPUTS = ("_config.yml", "_toc.yml", "references.bib", *LOCK, "*.md", "_ext", "_static", "notebooks", "qhlib")
+BOOK_INPUTS = (
+    "_config.yml",
+    "_toc.yml",
+    "references.bib",
+    *LOCK,
+    "*.md",
+    "_ext",
+    "_static",
+    "notebooks",
+    "qhlib",
+)
 NOT_SOURCES = {"__pycache__", ".ipynb_checkpoints"}
 # `from qhlib.book import open_chapter` loads this module by its name, which no import statement shows.
 KERNEL_SIDE = "qhlib.book.chapter"
@@ -36,7 +46,9 @@ def core_versions(root: Path) -> list[str]:
     pyproject = root / "pyproject.toml"
     text = pyproject.read_text("utf8") if pyproject.exists() else ""
     versions = ["python " + ".".join(map(str, sys.version_info[:2]))]
-    for name in sorted(set(re.findall(r'^\s*"([A-Za-z0-9._-]+?)(?:\[.*?\])?[<>=~!]', text, re.MULTILINE))):
+    for name in sorted(
+        set(re.findall(r'^\s*"([A-Za-z0-9._-]+?)(?:\[.*?\])?[<>=~!]', text, re.MULTILINE))
+    ):
         try:
             versions.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
@@ -88,7 +100,9 @@ def dependencies(source: str) -> list[Path]:
         if path and path not in seen.values():
             seen[name] = path
             inside = name if path.name == "__init__.py" else name.rpartition(".")[0]
-            waiting |= imported(path.read_text("utf8"), inside) | {name.rpartition(".")[0] or "qhlib"}
+            waiting |= imported(path.read_text("utf8"), inside) | {
+                name.rpartition(".")[0] or "qhlib"
+            }
     return sorted(set(seen.values()))
 
 
@@ -96,7 +110,9 @@ def notebook_fingerprint(root: Path, notebook) -> str:
     """Names an execution of `notebook`, a qhlib.book.notebook.Notebook, with the book's parameters."""
     code = [cell for cell in notebook.cells if cell.get("cell_type") == "code"]
     parts = [("cell", cell["source"].encode()) for cell in code]
-    plain = re.sub(r"^\s*[%!].*$", "", "\n".join(cell["source"] for cell in code), flags=re.MULTILINE)
+    plain = re.sub(
+        r"^\s*[%!].*$", "", "\n".join(cell["source"] for cell in code), flags=re.MULTILINE
+    )
     try:
         parts += [(path.name, path.read_bytes()) for path in dependencies(plain)]
     except SyntaxError:
@@ -107,7 +123,12 @@ def notebook_fingerprint(root: Path, notebook) -> str:
 
 def book_fingerprint(root: Path) -> str:
     """Names a finished book: `make book` has nothing to do while this stays the same."""
-    paths = [f for pattern in BOOK_INPUTS for place in sorted(root.glob(pattern)) for f in files_under(place)]
+    paths = [
+        f
+        for pattern in BOOK_INPUTS
+        for place in sorted(root.glob(pattern))
+        for f in files_under(place)
+    ]
     parts = [(path.relative_to(root).as_posix(), path.read_bytes()) for path in paths]
     return digest([*parts, ("versions", "\n".join(core_versions(root)).encode())])
 

@@ -21,7 +21,7 @@ _HOME = {
     "open_chapter": "chapter",
     "read_notebook": "notebook",
     "read_record": "records",
-    "run": "run",
+    "run": "running",
 }
 
 __all__ = sorted(_HOME)

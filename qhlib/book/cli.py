@@ -23,7 +23,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     2
     """
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a console with an old code page has no ✓; a mark in its place is no fault
+        if hasattr(
+            stream, "reconfigure"
+        ):  # a console with an old code page has no ✓; a mark in its place is no fault
             stream.reconfigure(errors="replace")
     arguments = parser().parse_args(argv)
     try:
@@ -35,7 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         return _complain(str(error) or "interrupted", 130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader, such as head, is gone
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # the reader, such as head, is gone
         return 0
 
 
@@ -45,7 +49,9 @@ def parser() -> argparse.ArgumentParser:
     >>> parser().parse_args(["run", "a_chapter", "-p", "seed=7"]).parameter
     ['seed=7']
     """
-    top = argparse.ArgumentParser(prog="qhlib", description="Run the chapters of the book and read their claims.")
+    top = argparse.ArgumentParser(
+        prog="qhlib", description="Run the chapters of the book and read their claims."
+    )
     top.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
@@ -64,11 +70,17 @@ def parser() -> argparse.ArgumentParser:
     sub = command("run", run_chapter, "run a chapter, with other parameters if you like")
     sub.add_argument("name", metavar="NAME", help="a chapter, or the path of a notebook")
     text = "set a parameter; lists as JSON, -p radii='[0.5, 0.9]'; may be repeated"
-    sub.add_argument("-p", dest="parameter", metavar="KEY=VALUE", action="append", default=[], help=text)
-    sub.add_argument("--preset", default="book", metavar="NAME", help="smoke, book (the default) or paper")
+    sub.add_argument(
+        "-p", dest="parameter", metavar="KEY=VALUE", action="append", default=[], help=text
+    )
+    sub.add_argument(
+        "--preset", default="book", metavar="NAME", help="smoke, book (the default) or paper"
+    )
     text = "notebook to write (default: NAME-PRESET.ipynb)"
     sub.add_argument("-o", dest="output", metavar="FILE", help=text)
-    sub.add_argument("--html", action="store_true", help="write a page for the browser beside the notebook")
+    sub.add_argument(
+        "--html", action="store_true", help="write a page for the browser beside the notebook"
+    )
     sub.add_argument("--force", action="store_true", help="overwrite what exists")
 
     sub = command("claims", claims, "show the claims in executed notebooks")
@@ -83,7 +95,9 @@ def list_chapters(arguments: argparse.Namespace) -> int:
     """``qhlib list``: names and titles of the chapters."""
     found = {name: read_notebook(path) for name, path in chapter_paths().items()}
     if arguments.json:
-        _json([{"name": n, "title": book.title, "path": str(book.path)} for n, book in found.items()])
+        _json(
+            [{"name": n, "title": book.title, "path": str(book.path)} for n, book in found.items()]
+        )
         return 0
     if not found:
         print("no chapters found", file=sys.stderr)
@@ -101,8 +115,19 @@ def describe(arguments: argparse.Namespace) -> int:
     presets = {"book": {}, **(declaration.presets or {})}
     words = [claim.words(notebook.prefix) for claim in declared.values()]
     if arguments.json:
-        data = {"name": notebook.name, "title": notebook.title, "parameters": rows, "presets": presets}
-        _json({**data, "relations": [" ".join(each) for each in declaration.relations], "claims": words})
+        data = {
+            "name": notebook.name,
+            "title": notebook.title,
+            "parameters": rows,
+            "presets": presets,
+        }
+        _json(
+            {
+                **data,
+                "relations": [" ".join(each) for each in declaration.relations],
+                "claims": words,
+            }
+        )
         return 0
     print(f"{notebook.name}: {notebook.title}\n\nParameters (-p name=value):")
     for row in rows:

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from .claims import DeclaredClaim
 from .errors import ChapterError
 from .notebook import Notebook, read_notebook
 
@@ -42,13 +43,16 @@ def outputs(notebook: Notebook, mime: str) -> Iterator[object]:
                 yield output["data"][mime]
 
 
-def stopped_at(notebook: Notebook) -> str:
+def stopped_at(notebook: Notebook, reason: str = "") -> str:
     """A sentence on where the run stopped; empty when it ran to its last cell.
+
+    `reason` is what ended the run, where no cell says it: a dead kernel, a time limit, a full disk.
 
     >>> from pathlib import Path
     >>> stopped_at(Notebook(Path("a.ipynb"), {"cells": []}))
     'it never called chapter.finish()'
     """
+    last = None
     for cell in notebook.cells:
         if cell.get("cell_type") != "code" or not cell["source"].strip():
             continue
@@ -59,11 +63,17 @@ def stopped_at(notebook: Notebook) -> str:
                 if output.get("ename") == "SystemExit":
                     return f"{place(cell)} left the notebook with sys.exit"
                 return f"{place(cell)} failed: {last_line(output)}"
-        if cell.get("execution_count") is None:
+        status = cell["metadata"].get("papermill", {}).get("status")
+        if reason and status != "not run":
+            last = cell
+        elif cell.get("execution_count") is None and not reason:
             return f"{place(cell)} was not run"
-    if not any(True for _ in outputs(notebook, FINISHED_MIME)):
-        return "it never called chapter.finish()"
-    return ""
+    if reason:
+        return (
+            f"{place(last)} stopped: {reason}" if last else f"the kernel did not start: {reason}"
+        )
+    finished = any(True for _ in outputs(notebook, FINISHED_MIME))
+    return "" if finished else "it never called chapter.finish()"
 
 
 def place(cell: dict) -> str:
@@ -93,7 +103,8 @@ def last_line(output: dict) -> str:
 def read_record(path: str | os.PathLike) -> Record:
     """The record in the executed notebook at `path`.
 
-    Raises :class:`ChapterError` when the file is no notebook, holds no claims, or claims words without numbers.
+    Raises :class:`ChapterError` when the file is no notebook, holds no claims, or claims words without
+    numbers.
 
     >>> read_record("no/such/file.ipynb")
     Traceback (most recent call last):
@@ -114,19 +125,12 @@ def record_of(notebook: Notebook) -> Record:
     >>> record_of(Notebook(Path("a.ipynb"), {"cells": [], "metadata": {}})).claims
     []
     """
-    declared = notebook.claims
     rows = {}
     for row in outputs(notebook, CLAIM_MIME):
-        name = row["name"]
-        if name in declared:
-            words = declared[name].words(notebook.prefix)
-        else:  # the old form carries its words itself
-            words = {"id": f"{notebook.prefix}/{name}", "anchor": f"claim-{name}"}
-        row = {**words, **row}
-        rows[name] = {**{key: row[key] for key in LEADING if key in row}, **row}
-    finished = next(outputs(notebook, FINISHED_MIME), None)
-    told = finished or {}
-    at_book = told.get("parameters") == notebook.declaration.defaults if finished else False
-    return Record(
-        told.get("chapter", notebook.name), list(rows.values()), finished, stopped_at(notebook), at_book
-    )
+        # a claim in the old form carries its words itself
+        claim = notebook.claims.get(row["name"], DeclaredClaim(row["name"], "", "", ""))
+        row = {**claim.words(notebook.prefix), **row}
+        rows[row["name"]] = {key: row[key] for key in (*LEADING, *row)}
+    told = next(outputs(notebook, FINISHED_MIME), None)
+    at_book = bool(told) and told["parameters"] == notebook.declaration.defaults
+    return Record(notebook.name, list(rows.values()), told, stopped_at(notebook), at_book)
