@@ -50,13 +50,19 @@ class Notebook:
         return next((line[2:].strip() for line in lines if line.startswith("# ")), "")
 
     @property
+    def chapter(self) -> str:
+        """Name of the notebook that this is a run of, as papermill noted it; else its own name."""
+        told = self.content["metadata"].get("papermill", {}).get("input_path")
+        return Path(told).stem if isinstance(told, str) and told else self.name
+
+    @property
     def prefix(self) -> str:
-        """First part of the claims' ids: metadata ``qhlib.prefix``, else the name before its first ``_``.
+        """First part of the claims' ids: metadata ``qhlib.prefix``, else the chapter before its first ``_``.
 
         >>> Notebook(Path("asymmetric_margin.ipynb"), {"metadata": {}}).prefix
         'asymmetric'
         """
-        return self.content["metadata"].get("qhlib", {}).get("prefix") or self.name.split("_")[0]
+        return self.content["metadata"].get("qhlib", {}).get("prefix") or self.chapter.split("_")[0]
 
     def tagged(self, tag: str) -> str | None:
         """Source of the first cell that carries `tag`; None when there is none."""

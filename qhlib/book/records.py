@@ -52,10 +52,11 @@ def stopped_at(notebook: Notebook, reason: str = "") -> str:
     >>> stopped_at(Notebook(Path("a.ipynb"), {"cells": []}))
     'it never called chapter.finish()'
     """
-    last = None
-    for cell in notebook.cells:
-        if cell.get("cell_type") != "code" or not cell["source"].strip():
-            continue
+    code = [c for c in notebook.cells if c.get("cell_type") == "code" and c["source"].strip()]
+    if reason:
+        begun = [c for c in code if c["metadata"].get("papermill", {}).get("status") != "not run"]
+        return f"{place(begun[-1])} stopped: {reason}" if begun else f"no kernel started: {reason}"
+    for cell in code:
         if "raises-exception" in cell["metadata"].get("tags", []):
             continue  # its failure belongs to the page
         for output in cell.get("outputs", []):
@@ -63,15 +64,8 @@ def stopped_at(notebook: Notebook, reason: str = "") -> str:
                 if output.get("ename") == "SystemExit":
                     return f"{place(cell)} left the notebook with sys.exit"
                 return f"{place(cell)} failed: {last_line(output)}"
-        status = cell["metadata"].get("papermill", {}).get("status")
-        if reason and status != "not run":
-            last = cell
-        elif cell.get("execution_count") is None and not reason:
+        if cell.get("execution_count") is None:
             return f"{place(cell)} was not run"
-    if reason:
-        return (
-            f"{place(last)} stopped: {reason}" if last else f"the kernel did not start: {reason}"
-        )
     finished = any(True for _ in outputs(notebook, FINISHED_MIME))
     return "" if finished else "it never called chapter.finish()"
 
@@ -133,4 +127,4 @@ def record_of(notebook: Notebook) -> Record:
         rows[row["name"]] = {key: row[key] for key in (*LEADING, *row)}
     told = next(outputs(notebook, FINISHED_MIME), None)
     at_book = bool(told) and told["parameters"] == notebook.declaration.defaults
-    return Record(notebook.name, list(rows.values()), told, stopped_at(notebook), at_book)
+    return Record(notebook.chapter, list(rows.values()), told, stopped_at(notebook), at_book)

@@ -15,12 +15,13 @@ import pytest
 
 from qhlib.book.cli import main
 from qhlib.book.errors import BookError, RunFailed
+from qhlib.book.notebook import read_notebook
 from qhlib.book.records import read_record, record_of, stopped_at
 from qhlib.book.running import run
 
 DEVIATES = (
-    'chapter.claim("one", "s", source="t", basis="derived", predicted=1.0, measured=rate, '
-    'tolerance=0.6, tolerance_from="u", outside="rate too large" if rate > 100 else "")\n'
+    'chapter.claim("one", predicted=1.0, measured=rate, tolerance=0.6, '
+    'outside="rate too large" if rate > 100 else "")\n'
     'print("made the claim")'
 )
 
@@ -48,23 +49,8 @@ def test_a_run_with_other_parameters_from_another_directory(tiny, workplace, cap
     leading = ["id", "statement", "source", "basis", "predicted", "measured", "tolerance", "verdict"]
     assert list(row)[: len(leading)] == leading and row["verdict"] == "reproduced"
     assert main(["claims", str(path), str(path)]) == 0
-    assert capsys.readouterr().out.count("tiny/one") == 2
-
-    offline(page.read_text(encoding="utf-8"))
-
-
-def offline(html):
-    """The page asks for nothing from elsewhere, and MyST's markup is gone."""
-    scripts = re.findall(r"<script[^>]*>", html)
-    assert not [tag for tag in scripts if "src=" in tag]
-    # The scripts' own text holds addresses (namespaces, licences) that nothing requests.
-    body = re.sub(r"<script>.*?</script>", "", html, flags=re.DOTALL)
-    assert not re.findall(r"""(?:src|href)\s*=\s*["'](?!data:|#)[^"']*""", body)
-    assert "@import" not in body and not re.findall(r"url\((?!data:|#)", body)
-    assert "The value is 0.630, as (kunin2023asymmetric) say in" in body
-    assert "<strong>Theorem (Main).</strong>" in body and "{prf:" not in body and "{glue" not in body
-    assert 'id="claim-one"' in body and '<table class="qhlib-claims"' in body
-    assert "application/vnd.qhlib" not in body
+    assert capsys.readouterr().out.count("✓ reproduced tiny/one: predicted 1, measured 1, tol") == 2
+    assert page.is_file() and (workplace / "tiny_chapter-smoke_files" / "_static").is_dir()
 
 
 def test_a_failing_cell_keeps_the_partial_notebook(write_chapter, workplace, capsys):
@@ -101,19 +87,17 @@ def test_ends_that_papermill_calls_success_are_noticed(cell, words, write_chapte
     assert words in str(caught.value)
     assert "starting the kernel" in stream.getvalue()
     saved = nbformat.read("out.ipynb", as_version=4)
-    assert stopped_at(saved) and record_of(saved).finished is None
+    read = read_notebook("out.ipynb")
+    assert stopped_at(read) and record_of(read).finished is None
     never = next(cell for cell in saved.cells if cell.source == "never = 1")
     assert never.metadata.papermill.status == "not run"
 
 
 LONG = """\
 import time
-from IPython.display import clear_output, display
 for epoch in (1, 2):
-    clear_output(wait=True)
-    display({"text/plain": "", "application/vnd.qhlib.status+json": f"epoch {epoch} of 2"}, raw=True)
+    chapter.progress(f"epoch {epoch} of 2")
     time.sleep(0.6)
-clear_output()
 """
 
 
@@ -124,7 +108,6 @@ def test_a_long_cell_says_how_far_it_is(write_chapter, workplace, monkeypatch):
     path = run("tiny_chapter", output="out.ipynb", stream=stream)
     said = stream.getvalue()
     assert said.index("epoch 1 of 2") < said.index("epoch 2 of 2")
-    assert "epoch 2 of 2" not in said.splitlines()[-1]  # it goes with its cell
     assert "vnd.qhlib.status" not in json.dumps(
         [cell.get("outputs") for cell in nbformat.read(path, 4).cells]
     )
@@ -149,8 +132,8 @@ def test_plain_papermill_is_stopped_by_the_chapter_itself(tiny, workplace):
     for words in (
         "3 parameters of tiny_chapter cannot be used:",
         "n_sed: there is no such parameter; did you mean n_seeds?",
-        "noisy: expected bool, got 'false' as text; write true or false (papermill: True or False)",
-        "rate: expected float, got '1e-3' as text; write 0.001",
+        "noisy: false is not true or false",
+        "rate: '1e-3' is not a float in (0, inf)",
     ):
         assert words in done.stderr
     saved = nbformat.read("out.ipynb", as_version=4)
@@ -173,14 +156,14 @@ def test_an_interrupted_run_keeps_what_it_wrote(write_chapter, workplace):
     assert process.returncode == 130, err
     assert f"tiny_chapter was interrupted; the notebook as far as it ran is {workplace / 'out.ipynb'}" in err
     assert "Traceback" not in err
-    assert stopped_at(nbformat.read("out.ipynb", as_version=4))
+    assert stopped_at(read_notebook("out.ipynb"))
 
 
 def test_paths_with_braces_and_default_names(tiny, workplace, monkeypatch):
     from qhlib.book import running
 
     written = []
-    monkeypatch.setattr(running, "execute", lambda planned, *_: written.append(planned.output.name))
+    monkeypatch.setattr(running, "execute", lambda *given: written.append(given[2].name))
     (workplace / "{odd} place").mkdir()
     monkeypatch.chdir(workplace / "{odd} place")
     for _ in range(3):
@@ -192,7 +175,7 @@ def test_a_missing_paper_preset_is_the_books(tiny, workplace, monkeypatch):
     from qhlib.book import running
 
     planned = running.plan("tiny_chapter", preset="paper")
-    assert planned.notes and "no separate preset paper; using book" in planned.notes[0]
+    assert "no separate preset paper; using book" in planned.note
     assert planned.values["n_seeds"] == 4
     with pytest.raises(BookError, match="did you mean paper"):
         running.plan("tiny_chapter", preset="papr")
