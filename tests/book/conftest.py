@@ -46,11 +46,14 @@ GLUE = 'chapter.glue("value", 0.63012)'
 
 
 def notebook(*cells: str, parameters: str = PARAMETERS, presets: str = PRESETS, text: str = TEXT):
-    """A notebook with `cells` between the opening of the chapter and its end, and the words of its claim."""
+    """A notebook with `cells` between the opening of the chapter and its end, and the words of its
+    claim."""
     v4 = nbformat.v4
     words = [v4.new_markdown_cell(WORDS)] if 'claim("one"' in "".join(cells) else []
     return v4.new_notebook(
-        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+        metadata={
+            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}
+        },
         cells=[
             v4.new_markdown_cell(text),
             v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}),
@@ -71,14 +74,17 @@ def workplace(tmp_path, monkeypatch):
     work.mkdir()
     monkeypatch.setenv("QHLIB_NOTEBOOKS", str(chapters))
     # The kernel finds the package under test even where it is not installed.
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    )
     monkeypatch.chdir(work)
     return work
 
 
 @pytest.fixture
 def write_chapter(workplace):
-    """Write a small chapter for the lookup: ``write_chapter(*cells, name=..., parameters=...)``."""
+    """Write a small chapter for the lookup: ``write_chapter(*cells, name=...,
+    parameters=...)``."""
 
     def write(*cells: str, name: str = "tiny_chapter", **parts) -> Path:
         path = workplace.parent / "chapters" / f"{name}.ipynb"

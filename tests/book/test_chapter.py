@@ -25,7 +25,9 @@ def test_values_are_checked_and_become_floats():
 
 def test_names_that_papermill_injects_in_vain_are_refused():
     names = {"In": ["", PARAMETERS, "# Parameters\nn_sed = 3\n"], "n_sed": 3}
-    with pytest.raises(ParameterError, match="n_sed: there is no such parameter; did you mean n_seeds"):
+    with pytest.raises(
+        ParameterError, match="n_sed: there is no such parameter; did you mean n_seeds"
+    ):
         open_chapter("tiny_chapter", names)
 
 
@@ -54,7 +56,9 @@ def test_pictures_are_glued_and_closed(capsys):
     chapter, _ = opened()
     figure, _axes = plt.subplots()
     chapter.glue("picture", figure)
-    assert not plt.fignum_exists(figure.number) and "picture = a picture" in capsys.readouterr().out
+    assert (
+        not plt.fignum_exists(figure.number) and "picture = a picture" in capsys.readouterr().out
+    )
 
 
 def test_a_faulty_chapter_shows_its_message_alone():
@@ -64,7 +68,7 @@ def test_a_faulty_chapter_shows_its_message_alone():
 
 def test_an_old_console_does_not_end_a_command(tiny):
     """✓ is not in a Windows code page: a mark in its place is no fault."""
-    code = "from qhlib.book.cli import main; print('ready'); raise SystemExit(main(['describe', 'tiny_chapter']))"
+    code = "from qhlib.book.cli import main; raise SystemExit(main(['describe', 'tiny_chapter']))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=_old_console())
     assert done.returncode == 0, done.stderr
 

@@ -72,7 +72,9 @@ def refused(arguments, words, capsys, workplace):
 def test_bad_parameters_are_refused_before_a_kernel_starts(kind, tiny, capsys, workplace):
     texts, words = BAD_PARAMETERS[kind]
     options = [option for text in texts for option in ("-p", text)]
-    err = refused(["run", "tiny_chapter", *options, "-o", "out.ipynb", "--html"], words, capsys, workplace)
+    err = refused(
+        ["run", "tiny_chapter", *options, "-o", "out.ipynb", "--html"], words, capsys, workplace
+    )
     assert len(err) < 600
 
 
@@ -97,7 +99,9 @@ def test_bad_runs_are_refused(tiny, capsys, workplace):
         refused(["run", *arguments], words, capsys, workplace)
 
 
-def test_missing_images_are_refused_before_a_kernel_starts(write_chapter, capsys, workplace, monkeypatch):
+def test_missing_images_are_refused_before_a_kernel_starts(
+    write_chapter, capsys, workplace, monkeypatch
+):
     write_chapter(parameters=IMAGES, presets='PRESETS = {"smoke": {}}')
     (workplace / "data_batch_1.bin").write_bytes(b"x")
     for words, folder in {
@@ -106,8 +110,11 @@ def test_missing_images_are_refused_before_a_kernel_starts(write_chapter, capsys
     }.items():
         options = ["-p", "dataset=cifar10", "-p", f"data_folder={folder}", "-o", "out.ipynb"]
         refused(["run", "tiny_chapter", *options], words, capsys, workplace)
-    refused(["run", "tiny_chapter", "-p", "dataset=mnist"], "mnist is not a text in", capsys, workplace)
-    # without a folder they would be downloaded: a cache that is a file ends that before any network is asked
+    refused(
+        ["run", "tiny_chapter", "-p", "dataset=mnist"], "mnist is not a text in", capsys, workplace
+    )
+    # without a folder they would be downloaded: a cache that is a file ends that before any
+    # network is asked
     monkeypatch.setenv("QHLIB_DATA", str(workplace / "data_batch_1.bin"))
     assert main(["run", "tiny_chapter", "-p", "dataset=cifar10"]) == 2
     message = capsys.readouterr().err.splitlines()[-1]
@@ -117,7 +124,12 @@ def test_missing_images_are_refused_before_a_kernel_starts(write_chapter, capsys
 
 def test_a_badly_declared_chapter_is_refused(write_chapter, capsys, workplace):
     write_chapter(parameters="seed: int = 0")
-    refused(["run", "tiny_chapter"], "tiny_chapter: parameters cell, line 'seed: int = 0'", capsys, workplace)
+    refused(
+        ["run", "tiny_chapter"],
+        "tiny_chapter: parameters cell, line 'seed: int = 0'",
+        capsys,
+        workplace,
+    )
     write_chapter(presets="PRESETS = {'smoke': {'seed': -1}}")
     refused(["run", "tiny_chapter"], "preset smoke", capsys, workplace)
 
@@ -125,8 +137,16 @@ def test_a_badly_declared_chapter_is_refused(write_chapter, capsys, workplace):
 def test_files_without_claims_are_refused(tiny, capsys, workplace):
     (workplace / "text.ipynb").write_text("no JSON")
     nbformat.write(nbformat.v4.new_notebook(), workplace / "empty.ipynb")
-    cases = [("missing.ipynb", "No such file"), ("text.ipynb", "no valid JSON"), ("empty.ipynb", "no claims")]
-    for name, words in [*cases, (str(tiny), "it has not been executed"), (str(workplace), "Is a directory")]:
+    cases = [
+        ("missing.ipynb", "No such file"),
+        ("text.ipynb", "no valid JSON"),
+        ("empty.ipynb", "no claims"),
+    ]
+    for name, words in [
+        *cases,
+        (str(tiny), "it has not been executed"),
+        (str(workplace), "Is a directory"),
+    ]:
         refused(["claims", name], words, capsys, workplace)
 
 
@@ -151,7 +171,8 @@ def test_list_and_describe(tiny, capsys):
     assert main(["describe", "tiny_chapter"]) == 0
     out = capsys.readouterr().out
     assert (
-        "radii: list[float] in (0, 1), default [0.55, 0.7, 0.9]" in out and "paper: the same as book" in out
+        "radii: list[float] in (0, 1), default [0.55, 0.7, 0.9]" in out
+        and "paper: the same as book" in out
     )
 
 

@@ -1,4 +1,5 @@
-"""Declarations are read as papermill reads them, and values are checked without ever being evaluated."""
+"""Declarations are read as papermill reads them, and values are checked without ever being
+evaluated."""
 
 import json
 import logging
@@ -113,8 +114,20 @@ def test_lines_that_would_be_misread_are_refused(line):
 
 @pytest.mark.parametrize(
     "source",
-    [None, "", "PRESETS = {", "PRESETS = []", "PRESETS = {}", "X = {'smoke': {}}", "PRESETS = {'smoke': 1}"]
-    + ["PRESETS = {'smoke': {}, 'book': {}}", "PRESETS = dict(smoke={})", "PRESETS = {'smoke': {'a': f()}}"],
+    [
+        None,
+        "",
+        "PRESETS = {",
+        "PRESETS = []",
+        "PRESETS = {}",
+        "X = {'smoke': {}}",
+        "PRESETS = {'smoke': 1}",
+    ]
+    + [
+        "PRESETS = {'smoke': {}, 'book': {}}",
+        "PRESETS = dict(smoke={})",
+        "PRESETS = {'smoke': {'a': f()}}",
+    ],
 )
 def test_presets_are_literals_with_a_smoke_entry(source):
     with pytest.raises(ChapterError):
@@ -138,7 +151,13 @@ def test_presets_and_defaults_must_be_good_values():
 
 
 def test_the_kernel_finds_the_cell_that_was_run_last():
-    history = ["", "import math", "seed: int = 0  # first seed [0, 9]", "x = 1", "# Parameters\nseed = 7"]
+    history = [
+        "",
+        "import math",
+        "seed: int = 0  # first seed [0, 9]",
+        "x = 1",
+        "# Parameters\nseed = 7",
+    ]
     assert find_declaration("a", history).defaults == {"seed": 0}
     edited = [*history, "seed: int = 3  # first seed [0, 9]", "y: int = 2"]
     assert find_declaration("a", edited).defaults == {"seed": 3}
@@ -179,22 +198,42 @@ def test_any_values_are_either_good_or_named_in_one_message(values):
         assert 1 <= len(lines) <= len(values) and all(line.startswith("  ") for line in lines)
     else:
         assert list(good) == list(DECLARATION.defaults)
-        assert type(good["rate"]) is float and type(good["seed"]) is int and type(good["noisy"]) is bool
+        assert (
+            type(good["rate"]) is float
+            and type(good["seed"]) is int
+            and type(good["noisy"]) is bool
+        )
 
 
 @given(st.text(), st.sampled_from([spec.name for spec in DECLARATION.specs]))
 def test_text_from_the_command_line_is_never_evaluated(text, name):
     key, value = parse_assignment(f"{name}={text}", DECLARATION.specs)
     assert key == name
-    assert value == text.strip() or isinstance(value, (int, float, bool, list, dict, str, type(None)))
+    assert value == text.strip() or isinstance(
+        value, (int, float, bool, list, dict, str, type(None))
+    )
 
 
 def test_assignments_are_read_by_their_type():
     read = dict(
         parse_assignment(text, DECLARATION.specs)
-        for text in ["seed= 7", "rate=1e-3", "noisy=TRUE", "label=true", "sizes=[1, 2]", "device=a=b"]
+        for text in [
+            "seed= 7",
+            "rate=1e-3",
+            "noisy=TRUE",
+            "label=true",
+            "sizes=[1, 2]",
+            "device=a=b",
+        ]
     )
-    expected = {"seed": 7, "rate": 1e-3, "noisy": True, "label": "true", "sizes": [1, 2], "device": "a=b"}
+    expected = {
+        "seed": 7,
+        "rate": 1e-3,
+        "noisy": True,
+        "label": "true",
+        "sizes": [1, 2],
+        "device": "a=b",
+    }
     assert read == expected
 
 

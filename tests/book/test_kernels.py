@@ -18,7 +18,9 @@ from qhlib.book.running import execute_many, run
 from .conftest import CLAIM, GLUE
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-DRAW = 'import matplotlib.pyplot as plt\nplt.plot([1, 2]);\nprint("pid", __import__("os").getppid())'
+DRAW = (
+    'import matplotlib.pyplot as plt\nplt.plot([1, 2]);\nprint("pid", __import__("os").getppid())'
+)
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +40,9 @@ def parent(path) -> int:
 def test_kernels_are_forks_of_one_server(write_chapter, workplace, monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "Agg")  # a caller's setting must not lose the figures
     write_chapter(DRAW, GLUE, CLAIM)
-    first, second = (parent(run("tiny_chapter", output=f"{k}.ipynb", stream=io.StringIO())) for k in "ab")
+    first, second = (
+        parent(run("tiny_chapter", output=f"{k}.ipynb", stream=io.StringIO())) for k in "ab"
+    )
     (server,) = kernels.Server._known.values()
     assert first == second == server.process.pid
 
@@ -53,7 +57,9 @@ def test_the_ordinary_way_gives_the_same(write_chapter, workplace, monkeypatch):
 
 
 @forks
-def test_where_the_server_does_not_start_kernels_start_ordinarily(write_chapter, workplace, monkeypatch):
+def test_where_the_server_does_not_start_kernels_start_ordinarily(
+    write_chapter, workplace, monkeypatch
+):
     monkeypatch.setattr(kernels, "_START", "raise SystemExit(1)")
     write_chapter(DRAW, CLAIM)
     assert parent(run("tiny_chapter", output="a.ipynb", stream=io.StringIO())) == os.getpid()
@@ -62,7 +68,10 @@ def test_where_the_server_does_not_start_kernels_start_ordinarily(write_chapter,
 @forks
 def test_no_kernel_outlives_who_started_it(write_chapter, workplace):
     """Killed without a chance to clean up, the parent leaves nothing behind."""
-    write_chapter("import os, time, pathlib\npathlib.Path('pid').write_text(str(os.getpid()))\ntime.sleep(600)")
+    write_chapter(
+        "import os, time, pathlib\n"
+        "pathlib.Path('pid').write_text(str(os.getpid()))\ntime.sleep(600)"
+    )
     code = "from qhlib.book import run; run('tiny_chapter', output='out.ipynb')"
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     told = Path("pid")
@@ -104,13 +113,14 @@ def test_several_run_at_once_and_a_failing_one_stops_no_other(write_chapter, wor
     assert ended["good"] is None and isinstance(ended["bad"], RunFailed)
     assert "ZeroDivisionError" in str(ended["bad"])
     assert read_record(workplace / "good.ipynb").stopped == ""
-    assert "good: starting the kernel" in stream.getvalue() and "bad: starting" in stream.getvalue()
+    assert (
+        "good: starting the kernel" in stream.getvalue() and "bad: starting" in stream.getvalue()
+    )
 
 
 def test_the_grammar_of_addresses_is_still_worth_skipping():
-    """When this fails, patches.import_papermill can go: jsonschema no longer builds the grammar on import."""
-    code = (
-        "import sys, papermill; print('rfc3987_syntax' in sys.modules);"
-    )
+    """When this fails, patches.import_papermill can go: jsonschema no longer builds the grammar on
+    import."""
+    code = "import sys, papermill; print('rfc3987_syntax' in sys.modules);"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "True"

@@ -12,18 +12,31 @@ from qhlib.book.pages import write_page
 
 from .conftest import notebook
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+CHROMIUM = (
+    os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+)
+PIXEL = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAA"
+    "AABJRU5ErkJggg=="
+)
 
 
 def executed():
-    """The tiny chapter as a kernel leaves it: a glued number, a claim's numbers, a figure, the end."""
+    """The tiny chapter as a kernel leaves it: a glued number, a claim's numbers, a figure, the
+    end."""
     made = notebook('chapter.claim("one", predicted=1)', "plot()")
-    made.cells[0].source += "\n\n{numref}`fig-a` and {ref}`the next <other>`. [Elsewhere](leaky_relu_rank_two.ipynb)"
+    made.cells[
+        0
+    ].source += (
+        "\n\n{numref}`fig-a` and {ref}`the next <other>`. [Elsewhere](leaky_relu_rank_two.ipynb)"
+    )
     made.cells[0].source = made.cells[0].source.replace(" and {ref}`the next <other>`", "")
     glue = "application/papermill.record/"
     data = {
-        "1": ({glue + "text/plain": "0.63012"}, {"scrapbook": {"name": "value", "mime_prefix": glue}}),
+        "1": (
+            {glue + "text/plain": "0.63012"},
+            {"scrapbook": {"name": "value", "mime_prefix": glue}},
+        ),
         "5": ({"application/vnd.qhlib.claim+json": row(), "text/plain": "shown elsewhere"}, {}),
         "6": ({"image/png": PIXEL, "text/plain": "a figure"}, {}),
     }
@@ -34,7 +47,10 @@ def executed():
                 bundle, metadata = data[str(number)]
                 cell.outputs = [nbformat.v4.new_output("display_data", bundle, metadata=metadata)]
     figure = {"name": "fig-a", "caption": "A line $y$."}
-    made.cells[6].metadata["mystnb"] = {"figure": figure, "image": {"alt": "A line that rises slowly"}}
+    made.cells[6].metadata["mystnb"] = {
+        "figure": figure,
+        "image": {"alt": "A line that rises slowly"},
+    }
     done = {"finished": True, "parameters": {}, "seconds": 1.0}
     made.cells[-1].outputs = [
         nbformat.v4.new_output("display_data", {"application/vnd.qhlib.finished+json": done})
@@ -60,8 +76,17 @@ def test_the_page_is_a_page_of_the_book(page):
     html = page.read_text("utf8")
     assert "✗ deviates" in html and "Predicted 1, measured 1.2, tolerance 1e-06." in html
     assert "stated in the paper: Theorem 1" in html or "Stated in the paper: Theorem 1" in html
-    assert "The value is <span" in html and "0.630" in html and "{glue" not in html and "{prf:" not in html
-    assert 'alt="A line that rises slowly"' in html and "Theorem" in html and "shown elsewhere" not in html
+    assert (
+        "The value is <span" in html
+        and "0.630" in html
+        and "{glue" not in html
+        and "{prf:" not in html
+    )
+    assert (
+        'alt="A line that rises slowly"' in html
+        and "Theorem" in html
+        and "shown elsewhere" not in html
+    )
     assert sorted(p.name for p in page.parent.iterdir()) == ["run.html", "run.ipynb", "run_files"]
     places = re.findall(r'(?:src|href)="([^"#]+)"', html)
     outside = [p for p in places if not p.startswith(("run_files/", "http", "mailto:", "data:"))]
@@ -97,8 +122,13 @@ def test_the_page_typesets_its_formulas_offline(page):
         tab.on("request", lambda request: requests.append(request.url))
         tab.on("console", lambda message: message.type == "error" and console.append(message.text))
         tab.goto(page.as_uri())
-        tab.wait_for_function("document.querySelectorAll('mjx-container').length >= 4", timeout=120_000)
+        tab.wait_for_function(
+            "document.querySelectorAll('mjx-container').length >= 4", timeout=120_000
+        )
         assert tab.locator("mjx-merror").count() == 0
         assert tab.evaluate("document.documentElement.scrollWidth") <= 375
         browser.close()
-    assert not [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] and console == []
+    assert (
+        not [url for url in requests if not url.startswith(("file:", "data:", "blob:"))]
+        and console == []
+    )

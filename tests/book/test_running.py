@@ -4,7 +4,6 @@ import functools
 import io
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -35,8 +34,15 @@ def test_a_run_with_other_parameters_from_another_directory(tiny, workplace, cap
     assert "tiny_chapter: A tiny chapter (cell" in err
 
     record = read_record(path)
-    assert record.stopped == "" and record.chapter == "tiny_chapter" and record.at_book_parameters is False
-    assert record.finished["parameters"]["n_seeds"] == 1 and record.finished["parameters"]["rate"] == 2.0
+    assert (
+        record.stopped == ""
+        and record.chapter == "tiny_chapter"
+        and record.at_book_parameters is False
+    )
+    assert (
+        record.finished["parameters"]["n_seeds"] == 1
+        and record.finished["parameters"]["rate"] == 2.0
+    )
     assert record.finished["seconds"] > 0 and "numpy" in record.finished["versions"]
     assert [row["measured"] for row in record.claims] == [1.0 + 2e-9]
     saved = nbformat.read(path, as_version=4)
@@ -46,10 +52,21 @@ def test_a_run_with_other_parameters_from_another_directory(tiny, workplace, cap
 
     assert main(["claims", str(path), "--json", "--check"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
-    leading = ["id", "statement", "source", "basis", "predicted", "measured", "tolerance", "verdict"]
+    leading = [
+        "id",
+        "statement",
+        "source",
+        "basis",
+        "predicted",
+        "measured",
+        "tolerance",
+        "verdict",
+    ]
     assert list(row)[: len(leading)] == leading and row["verdict"] == "reproduced"
     assert main(["claims", str(path), str(path)]) == 0
-    assert capsys.readouterr().out.count("✓ reproduced tiny/one: predicted 1, measured 1, tol") == 2
+    assert (
+        capsys.readouterr().out.count("✓ reproduced tiny/one: predicted 1, measured 1, tol") == 2
+    )
     assert page.is_file() and (workplace / "tiny_chapter-smoke_files" / "_static").is_dir()
 
 
@@ -115,7 +132,10 @@ def test_a_long_cell_says_how_far_it_is(write_chapter, workplace, monkeypatch):
 
 def test_deviations_fail_the_check_and_outside_does_not(write_chapter, workplace, capsys):
     write_chapter(DEVIATES)
-    assert run("tiny_chapter", {"rate": 0.1}, output="a.ipynb", stream=io.StringIO()).name == "a.ipynb"
+    assert (
+        run("tiny_chapter", {"rate": 0.1}, output="a.ipynb", stream=io.StringIO()).name
+        == "a.ipynb"
+    )
     assert main(["claims", "a.ipynb"]) == 0
     assert main(["claims", "a.ipynb", "--check"]) == 1
     assert "tiny/one deviates" in capsys.readouterr().err
@@ -137,7 +157,9 @@ def test_plain_papermill_is_stopped_by_the_chapter_itself(tiny, workplace):
     ):
         assert words in done.stderr
     saved = nbformat.read("out.ipynb", as_version=4)
-    (error,) = [o for cell in saved.cells for o in cell.get("outputs", []) if o.output_type == "error"]
+    (error,) = [
+        o for cell in saved.cells for o in cell.get("outputs", []) if o.output_type == "error"
+    ]
     assert len(error.traceback) == 1 and "Traceback" not in error.traceback[0]
 
 
@@ -145,16 +167,24 @@ def test_plain_papermill_is_stopped_by_the_chapter_itself(tiny, workplace):
 def test_an_interrupted_run_keeps_what_it_wrote(write_chapter, workplace):
     write_chapter("import time, pathlib\npathlib.Path('started').touch()\ntime.sleep(60)")
     command = [sys.executable, "-m", "qhlib.book.cli", "run", "tiny_chapter", "-o", "out.ipynb"]
-    # a shell that starts the tests in the background leaves interrupts ignored, and children inherit that
+    # a shell that starts the tests in the background leaves interrupts ignored, and children
+    # inherit that
     listening = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=listening)
     deadline = time.monotonic() + 60
-    while not (workplace / "started").exists() and time.monotonic() < deadline and process.poll() is None:
+    while (
+        not (workplace / "started").exists()
+        and time.monotonic() < deadline
+        and process.poll() is None
+    ):
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130, err
-    assert f"tiny_chapter was interrupted; the notebook as far as it ran is {workplace / 'out.ipynb'}" in err
+    assert (
+        f"tiny_chapter was interrupted; the notebook as far as it ran is {workplace / 'out.ipynb'}"
+        in err
+    )
     assert "Traceback" not in err
     assert stopped_at(read_notebook("out.ipynb"))
 
