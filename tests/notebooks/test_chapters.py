@@ -1,4 +1,5 @@
-"""Every chapter in its smoke preset, from a foreign directory, with its claims checked; and what it refuses."""
+"""Every chapter in its smoke preset, from a foreign directory, with its claims checked; and what
+it refuses."""
 
 import subprocess
 import sys
@@ -43,7 +44,8 @@ def test_smoke_preset_reproduces_its_claims(chapter, seed, tmp_path, monkeypatch
 
 
 def test_leaving_the_theorem_makes_its_claims_outside(tmp_path):
-    """Balls that the lower block can separate: the closed form is not asserted, the homogeneous control still is."""
+    """Balls that the lower block can separate: the closed form is not asserted, the homogeneous
+    control still is."""
     path = run("asymmetric_margin", {"radii": [0.4, 0.6]}, "smoke", tmp_path / "out.ipynb")
     found = verdicts(path)
     assert found["ball-robustness"] == found["ball-robustness-depth-three"] == "outside"
@@ -83,7 +85,8 @@ def test_the_counterexample_needs_radii_beyond_its_switch(tmp_path):
 
 
 def test_a_stopped_training_goes_on_and_a_damaged_state_is_named(tmp_path):
-    """The image networks of the last chapter: a state that was saved is read back; one that is cut off is refused."""
+    """The image networks of the last chapter: a state that was saved is read back; one that is cut
+    off is refused."""
     settings = {"checkpoint_folder": str(tmp_path / "states"), "image_epochs": 30}
     first = run("square_loss_bn_wd", settings, "smoke", tmp_path / "first.ipynb")
     (state,) = (tmp_path / "states").iterdir()

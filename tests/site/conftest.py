@@ -186,6 +186,7 @@ def open_page(chromium):
         context = chromium.new_context(
             viewport={"width": width, "height": 900}, color_scheme=scheme
         )
+        context.set_default_timeout(600_000)  # a busy machine is no fault of the page
         page, heard = context.new_page(), []
         page.on(
             "console",
