@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from qhlib.book.errors import RunFailed
 from qhlib.book.notebook import chapter_paths
 from qhlib.book.records import read_record

@@ -10,7 +10,8 @@ LOOK = """
 async () => {
   await window.MathJax?.startup?.promise;
   await new Promise(done => requestAnimationFrame(() => setTimeout(done, 50)));
-  const faults = [], say = (text, el) => faults.push(text + ": " + (el?.outerHTML ?? "").slice(0, 120));
+  const faults = [];
+  const say = (text, el) => faults.push(text + ": " + (el?.outerHTML ?? "").slice(0, 120));
   for (const img of document.images) {
     if (!img.complete || img.naturalWidth === 0) say("image not loaded", img);
     const alt = (img.alt ?? "").trim();
