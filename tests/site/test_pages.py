@@ -20,7 +20,8 @@ async () => {
   }
   for (const el of document.querySelectorAll("main .math, main .tex2jax_process"))
     if (el.textContent.trim() && !el.querySelector("mjx-container")) say("math not typeset", el);
-  for (const el of document.querySelectorAll("mjx-merror, [data-mjx-error]")) say("math with an error", el);
+  for (const el of document.querySelectorAll("mjx-merror, [data-mjx-error]"))
+    say("math with an error", el);
   for (const el of document.querySelectorAll("main p, main li, main td, main figcaption"))
     if ([...el.childNodes].some(n => n.nodeType === 3 && /\\\\\\(|\\\\\\[|\\$\\$/.test(n.data)))
       say("TeX shown as text", el);
