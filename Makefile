@@ -33,8 +33,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 # The fingerprint covers every input of the book and the installed versions. It is written only after a build without
 # a fault, and the old pages are removed before a build: what lies in _build/html is never stale and never failed.
-# The pages and Sphinx's memory go (an incremental build forgets the warnings of pages it does not read again);
-# the execution cache stays.
+# Pages that did not change are not read again, but all are written, so that every reference is resolved anew.
 book: $(INSTALLED) ## the book: executed, built strictly, in _build/html/index.html
 	@$(MAKE) --no-print-directory pages
 
@@ -44,7 +43,7 @@ pages:
 	  echo "==> nothing has changed since the last build"; \
 	else \
 	  echo "==> executing the notebooks and building the pages, strictly"; \
-	  rm -rf _build/html _build/.doctrees _build/.book; \
+	  rm -rf _build/html _build/.book; \
 	  inputs=$$($(PY) _ext/marginbook/fingerprint.py) && $(STRICT) . && echo "$$inputs" > _build/.book; \
 	fi
 	@echo "==> the book is in _build/html/index.html"
@@ -60,12 +59,17 @@ bench: $(INSTALLED) ## the measurements behind the speed claims (minutes)
 lint: $(INSTALLED) ## style of the code
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
 
+CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 pdf: $(INSTALLED) ## the book as one PDF, printed by Chromium
+	@test -n "$(CHROMIUM)" || { echo "A PDF is printed by Chromium, and none is installed (Debian: apt-get install chromium)."; exit 1; }
 	@echo "==> building one page"
-	@$(VENV)/bin/jupyter-book build --builder singlehtml . && $(PY) _ext/marginbook/pdf.py _build/singlehtml _build/book.pdf
+	@$(VENV)/bin/jupyter-book build --builder singlehtml .
+	@"$(CHROMIUM)" --headless --no-sandbox --disable-gpu --virtual-time-budget=60000 --no-pdf-header-footer \
+	  --generate-pdf-document-outline --print-to-pdf=_build/book.pdf "file://$(CURDIR)/_build/singlehtml/index.html"
+	@echo "==> the book as one file is _build/book.pdf"
 
 clean: ## remove what was built, and keep the executed notebooks
-	@rm -rf _build/html _build/singlehtml _build/.doctrees _build/jupyter_execute _build/assets _build/.book
+	@rm -rf _build/html _build/singlehtml _build/.doctrees _build/jupyter_execute _build/assets _build/glued _build/.book
 
 distclean: ## remove everything that was made, the environment too
 	@rm -rf _build $(VENV)

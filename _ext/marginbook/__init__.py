@@ -1,24 +1,22 @@
 """What the book needs of Sphinx and cannot say in _config.yml.
 
-One module per subject, each with its own ``setup``:
+One module per subject, each with its own ``setup`` where Sphinx calls it:
 
-* ``cures``: the stock faults (outside requests, stale caches, console errors, singlehtml)
-* ``progress``: says on the terminal what is being executed, and last of all why it failed
-* ``chapters``: reads claims and provenance out of each executed notebook, and fails the build where one
-  does not hold
-* ``pages``: the scorecard and the status page, rendered from what ``chapters`` read
-* ``figures``: a chapter's figure shown on another page
-* ``apidoc``: the API reference, from the docstrings of every module that is there
-* ``fingerprint``: what names a cache and a finished book; ``pdf``: the book as one file; both are scripts too
+* ``execution``: executes the notebooks before Sphinx reads anything, and hands it the executed
+  text
+* ``words``: claims, parameters, scorecard and status as MyST text
+* ``checks``: fails the build where the book does not hold, each time it is built
+* ``cures``: the stock faults (outside requests, console errors, singlehtml)
+* ``fingerprint``: what names an execution and a finished book; the Makefile calls it, too
 
-They live in an extension rather than in the Makefile, so that a plain ``jupyter-book build .`` has them as
+They live in an extension rather than in the Makefile, so that ``jupyter-book build .`` has them as
 well.
 """
 
-from . import apidoc, chapters, cures, figures, pages, progress
+from . import checks, cures, execution
 
 
 def setup(app):
-    for part in (cures, progress, chapters, pages, figures, apidoc):
+    for part in (cures, execution, checks):
         part.setup(app)
-    return {"version": "1", "env_version": 1, "parallel_read_safe": True, "parallel_write_safe": True}
+    return {"version": "2", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from importlib import metadata, util
 from pathlib import Path
 
 from sphinx.errors import ConfigError
 
-from .fingerprint import execution_fingerprint
-
-KEPT_CACHES = 2
-# What a page can ask for of MathJax: the TeX component, its fonts, and the TeX extensions loaded on demand.
+# What a page can ask for of MathJax: the TeX component, its fonts, and the TeX extensions loaded
+# on demand.
 MATHJAX_PARTS = ("tex-mml-chtml.js", "output/chtml/fonts", "input/tex/extensions")
-
-
-def name_execution_cache(app, config):
-    """The stock cache does not see an edit in qhlib and shows stale numbers: name it by fingerprint."""
-    caches = Path(app.outdir).parent / ".jupyter_cache"
-    config.marginbook_fingerprint = execution_fingerprint(Path(app.srcdir))
-    current = caches / config.marginbook_fingerprint
-    current.mkdir(parents=True, exist_ok=True)
-    os.utime(current)
-    config.nb_execution_cache_path = str(current)
-    by_age = sorted(
-        (p for p in caches.iterdir() if p.is_dir()), key=lambda p: p.stat().st_mtime, reverse=True
-    )
-    for old in by_age[KEPT_CACHES:]:
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def copy_mathjax(app, config):
@@ -37,7 +19,7 @@ def copy_mathjax(app, config):
     home = Path(spec.submodule_search_locations[0]) / "static" / "mathjax" if spec else None
     if home is None or not (home / "es5" / MATHJAX_PARTS[0]).exists():
         raise ConfigError(
-            "MathJax is missing: install the package django-static-mathjax (pip install -e '.[book]')."
+            "MathJax is missing: install django-static-mathjax (pip install -e '.[book]')"
         )
     version = metadata.version("django-static-mathjax")
     assets = Path(app.outdir).parent / "assets"
@@ -55,7 +37,8 @@ def copy_mathjax(app, config):
 
 
 def drop_thebe(app, pagename, templatename, context, doctree):
-    """sphinx-thebe declares THEBE_JS_URL twice, an error on every console; its cells need a server anyway."""
+    """sphinx-thebe declares THEBE_JS_URL twice, an error on every console; its cells need a server
+    anyway."""
     scripts = context.get("script_files")
     if scripts is not None:
         scripts[:] = [s for s in scripts if not _is_thebe(s)]
@@ -67,16 +50,13 @@ def _is_thebe(script) -> bool:
 
 
 def share_html_handlers(app):
-    """singlehtml crashes on sphinx-proof: a node registered for it alone hides the handlers of html."""
+    """singlehtml crashes on sphinx-proof: a node registered for it alone hides the handlers of
+    html."""
     handlers = app.registry.translation_handlers
     handlers["singlehtml"] = {**handlers.get("html", {}), **handlers.get("singlehtml", {})}
 
 
 def setup(app):
-    # One thread: on small matrices more only cost, and the numbers do not depend on the machine's cores.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    app.add_config_value("marginbook_fingerprint", "", "env")
-    app.connect("config-inited", name_execution_cache, priority=10)
     app.connect("config-inited", copy_mathjax, priority=10)
     app.connect("builder-inited", share_html_handlers)
     app.connect("html-page-context", drop_thebe, priority=900)

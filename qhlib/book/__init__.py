@@ -1,12 +1,11 @@
-"""The book's machinery: parameters, claims and runs of the chapters.
+"""The book's machinery: what a notebook declares, its claims, and running it.
 
-A chapter needs two names of this package:
+A notebook needs one name of this package: :func:`open_chapter` checks its parameters and returns
+its :class:`Chapter`, whose methods give claims their numbers and close the page. Scripts use
+:func:`run` and :func:`read_record`.
 
-* :func:`open_chapter` checks the parameters of the running notebook and returns its :class:`Chapter`;
-* the chapter's methods make claims and tables and close the page.
-
-The numerics of ``qhlib`` never import this package, and importing it loads none of its parts: the names
-below are looked up when they are first used, so that ``qhlib list`` answers at once.
+The numerics of ``qhlib`` never import this package, and importing it loads none of its parts: the
+names below are looked up when they are first used, so that ``qhlib list`` answers at once.
 """
 
 from importlib import import_module
@@ -15,13 +14,12 @@ _HOME = {
     "BookError": "errors",
     "Chapter": "chapter",
     "ChapterError": "errors",
-    "Claim": "claims",
+    "Claim": "judge",
     "ParameterError": "errors",
-    "ParameterSpec": "parameters",
     "RunFailed": "errors",
-    "judge": "claims",
+    "judge": "judge",
     "open_chapter": "chapter",
-    "read_declaration": "parameters",
+    "read_notebook": "notebook",
     "read_record": "records",
     "run": "running",
 }

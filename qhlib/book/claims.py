@@ -1,208 +1,181 @@
-"""Claims: a statement with its prediction and its measurement, and the verdict that follows from them.
+"""What a notebook claims, read from its text without executing it, and claims as lines of text.
 
 Conventions
 -----------
-* Predicted and measured are scalars, or arrays of one shape; the worst entry decides.
-* The gap of an entry is |m - p| for ``=``, m - p for ``<=`` and p - m for ``>=``, divided by |p| when the
-  tolerance is relative. A claim is reproduced when the largest gap is at most the tolerance.
-* A measurement that is not finite deviates: a failed computation never counts as an agreement.
-* `outside` holds the reason why the reader's parameters leave the assumptions; then nothing is asserted, and
-  a prediction need not exist.
+* A claim's words stand in a markdown cell, in a directive that reads like a theorem::
+
+      ::::{claim} Robustness on two balls follows the closed form {eq}`eq-ball-robustness`.
+      :name: ball-robustness
+      :source: derived here, from the theorem of Kunin et al. (2023)
+      :tolerance: set before the first run: ten times the flow's own error estimate
+      ::::
+
+  and its numbers come from one call ``chapter.claim("ball-robustness", predicted=..., ...)``.
+* The basis is ``derived`` unless ``:basis:`` says ``stated`` (in the paper) or ``conjecture``. The
+  statement may go on below the options.
+* Nothing here needs NumPy or a kernel, so that ``describe`` answers at once.
 """
 
-import math
+import ast
 import re
-from dataclasses import KW_ONLY, dataclass, field
-from numbers import Real
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-import numpy as np
+from .errors import ChapterError, nearest
 
-RELATIONS = {"=": "=", "<=": "≤", ">=": "≥"}
+RELATIONS = {"=": "", "<=": "≤ ", ">=": "≥ "}
 BASES = {"stated": "stated in the paper", "derived": "derived here", "conjecture": "conjecture"}
 VERDICTS = {"reproduced": "✓", "deviates": "✗", "outside": "○"}
-_ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*(/[a-z0-9]+(-[a-z0-9]+)*)?")
+NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+OPTIONS = ("name", "source", "tolerance", "basis")
+# A directive of a cell itself; one inside a fence that shows code begins in a line that is not its
+# own.
+BLOCK = re.compile(
+    r"^(?P<shown>(?P<ticks>`{3,})(?!\{claim\}).*?^(?P=ticks) *$)"
+    r"|^(?P<fence>:{3,}|`{3,})\{claim\} *(?P<text>.*?)\n(?P=fence) *$",
+    re.MULTILINE | re.DOTALL,
+)
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """The worst entry of a comparison: gap, flat index and both values; and whether all entries hold."""
+class DeclaredClaim:
+    """The words of one claim, and where they stand: "cell 4, line 2", all cells counted from 1."""
 
-    holds: bool
-    gap: float
-    index: int
-    predicted: float
-    measured: float
-    entries: int
-
-
-def judge(predicted, measured, tolerance, relation="=", relative=False, *, asserted=True) -> Judgement:
-    """Compare a measurement with its prediction; a pure function of its arguments.
-
-    Parameters: `predicted` and `measured`, real scalars or arrays of one shape (NumPy, torch, nested lists);
-    `tolerance`, finite and not negative; `relation`, one of ``=``, ``<=``, ``>=``; `asserted`, False to
-    accept predictions that do not exist (NaN, or zero where the tolerance is relative).
-
-    Raises :class:`ValueError` for a prediction that is not finite, or is zero where the tolerance is
-    relative; a tolerance that is negative or not finite (such a claim could not fail); empty arrays;
-    different shapes; values that are no real numbers; and an unknown relation.
-
-    Source: derived here; the definition of the gap stands in the module's conventions.
-
-    >>> round(judge([1.0, 2.0], [1.1, 2.1], 0.2, relative=True).gap, 12)
-    0.1
-    >>> judge(0.0, float("nan"), 1.0).holds, judge(0.0, -5.0, 0.0, "<=").holds
-    (False, True)
-    """
-    p, m = to_array(predicted, "predicted"), to_array(measured, "measured")
-    limit = to_array(tolerance, "tolerance")
-    if relation not in RELATIONS:
-        raise ValueError(f"relation {relation!r} is not one of {', '.join(RELATIONS)}")
-    if p.shape != m.shape:
-        raise ValueError(f"predicted has shape {p.shape} and measured has shape {m.shape}; make them equal")
-    if p.size == 0:
-        raise ValueError("predicted and measured are empty, so there is nothing to compare")
-    if limit.ndim or not math.isfinite(limit) or limit < 0:
-        raise ValueError(f"tolerance {tolerance!r} is not a finite number of at least 0")
-    if asserted and not np.isfinite(p).all():
-        raise ValueError("predicted is not finite")
-    if asserted and relative and (p == 0).any():
-        raise ValueError("predicted is zero, so a relative tolerance has no meaning; use an absolute one")
-    with np.errstate(all="ignore"):  # what is not finite is a deviation below, not a warning
-        gap = {"=": np.abs(m - p), "<=": m - p, ">=": p - m}[relation]
-        if relative:
-            gap = gap / np.abs(p)
-    gap = np.where(np.isfinite(m) & ~np.isnan(gap), gap, np.inf).ravel()
-    worst = int(gap.argmax())
-    values = float(p.ravel()[worst]), float(m.ravel()[worst])
-    return Judgement(bool(gap[worst] <= limit), float(gap[worst]), worst, *values, p.size)
-
-
-def to_array(value, name: str) -> np.ndarray:
-    """`value` as a float64 array; a torch tensor is detached and brought to the CPU without importing torch.
-
-    Raises :class:`ValueError`, naming `name`, for text, complex numbers, ragged lists and other objects.
-
-    >>> to_array([1, 2.5], "measured")
-    array([1. , 2.5])
-    """
-    if hasattr(value, "detach"):
-        value = value.detach().cpu().numpy()
-    try:
-        array = np.asarray(value)
-        # NumPy would turn None into NaN; as objects it holds Python's long integers, which are numbers
-        if array.dtype.kind not in "biuf" and not all(isinstance(entry, Real) for entry in array.flat):
-            raise TypeError
-        return array.astype(np.float64)
-    except (TypeError, ValueError, OverflowError):
-        raise ValueError(f"{name} is not a real number or an array of real numbers") from None
-
-
-@dataclass(frozen=True, eq=False)
-class Claim:
-    """A statement about numbers that can fail, judged when it is made.
-
-    `id` is ``chapter/name``; `basis` is one of ``stated`` (in the paper), ``derived`` (here), ``conjecture``;
-    `tolerance_from` says how the tolerance was set; `outside` and `expected_deviation` are reasons, or empty.
-    `verdict` is ``reproduced``, ``deviates`` or ``outside``; `judgement` holds the worst entry.
-
-    Raises :class:`ValueError` as :func:`judge`, and for a malformed id, an unknown basis, and an empty
-    statement, source or `tolerance_from`.
-
-    >>> claim = Claim("asymmetric/kkt-limit", "The gap vanishes.", "Theorem 1", "stated",
-    ...               predicted=0.0, measured=2e-9, tolerance=1e-8, tolerance_from="float64 rounding")
-    >>> claim.verdict, claim.anchor
-    ('reproduced', 'claim-kkt-limit')
-    """
-
-    id: str
+    name: str
     statement: str
     source: str
-    basis: str
-    _: KW_ONLY
-    predicted: object
-    measured: object
-    tolerance: float
     tolerance_from: str
-    relation: str = "="
-    relative: bool = False
-    outside: str = ""
-    expected_deviation: str = ""
-    judgement: Judgement = field(init=False)
-    verdict: str = field(init=False)
+    basis: str = "derived"
+    place: str = ""
 
-    def __post_init__(self):
-        if not isinstance(self.id, str) or not _ID.fullmatch(self.id):
-            raise ValueError(f"claim id {self.id!r} is not made of small letters, digits and hyphens")
-        for name in ("statement", "source", "tolerance_from"):
-            text = getattr(self, name)
-            if not isinstance(text, str) or not text.strip():
-                raise ValueError(f"claim {self.id}: {name} is empty")
-        for name in ("outside", "expected_deviation"):
-            if not isinstance(getattr(self, name), str):
-                raise ValueError(f"claim {self.id}: {name} is not a text; give the reason, or leave it out")
-        if self.basis not in BASES:
-            raise ValueError(f"claim {self.id}: basis {self.basis!r} is not one of {', '.join(BASES)}")
-        try:
-            judgement = judge(
-                self.predicted,
-                self.measured,
-                self.tolerance,
-                self.relation,
-                self.relative,
-                asserted=not self.outside.strip(),
-            )
-        except ValueError as error:
-            raise ValueError(f"claim {self.id}: {error}") from None
-        verdict = "outside" if self.outside.strip() else "reproduced" if judgement.holds else "deviates"
-        object.__setattr__(self, "judgement", judgement)
-        object.__setattr__(self, "verdict", verdict)
+    def words(self, prefix: str) -> dict:
+        """The words as data; `prefix` is the notebook's.
 
-    @property
-    def anchor(self) -> str:
-        """Id of the claim's place on its page."""
-        return "claim-" + self.id.rpartition("/")[2]
-
-    @property
-    def fails(self) -> bool:
-        """Whether it deviates without having been declared to."""
-        return self.verdict == "deviates" and not self.expected_deviation.strip()
-
-    def _ipython_display_(self) -> None:
-        """Nothing: the chapter has shown the card already, and a cell's last value would show it again."""
-
-    def row(self) -> dict:
-        """The claim as data that JSON can hold: the worst entry's values; NaN and infinities are text.
-
-        >>> row = Claim("a/b", "s", "t", "stated", predicted=[1, 2], measured=[1, 2.5],
-        ...             tolerance=0.1, tolerance_from="u").row()
-        >>> row["predicted"], row["measured"], row["entries"], row["verdict"]
-        (2.0, 2.5, 2, 'deviates')
+        >>> DeclaredClaim("one", "x < 1", "Theorem 1", "rounding").words("tiny")["id"]
+        'tiny/one'
         """
-        worst = self.judgement
-        return {
-            "id": self.id,
-            "statement": self.statement,
-            "source": self.source,
-            "basis": self.basis,
-            "predicted": json_number(worst.predicted),
-            "measured": json_number(worst.measured),
-            "tolerance": float(self.tolerance),
-            "verdict": self.verdict,
-            "tolerance_from": self.tolerance_from,
-            "relation": self.relation,
-            "relative": bool(self.relative),
-            "gap": json_number(worst.gap),
-            "entries": worst.entries,
-            "outside": self.outside.strip(),
-            "expected_deviation": self.expected_deviation.strip(),
-            "anchor": self.anchor,
-        }
+        told = {key: value for key, value in vars(self).items() if key != "place"}
+        return {"id": f"{prefix}/{self.name}", **told, "anchor": f"claim-{prefix}-{self.name}"}
 
 
-def json_number(value: float) -> float | str:
-    """A float, or "nan", "inf", "-inf", for which JSON has no number.
+def declared_claims(notebook) -> dict[str, DeclaredClaim]:
+    """The claims that `notebook` declares, by name, checked against the measurements in its code.
 
-    >>> json_number(0.5), json_number(float("-inf"))
-    (0.5, '-inf')
+    Raises :class:`ChapterError` with the cell and the line for a directive with an unknown,
+    missing or empty option, two claims of one name, a claim that is never measured or is measured
+    twice, and a measurement of no claim.
     """
-    return value if math.isfinite(value) else str(value)
+    found: dict[str, DeclaredClaim] = {}
+    measured: set[str] = set()
+
+    def refuse(place: str, what: str):
+        raise ChapterError(f"{notebook.name}, {place}: {what}")
+
+    for number, cell in enumerate(notebook.cells, 1):
+        if cell.get("cell_type") == "markdown":
+            for block in BLOCK.finditer(cell["source"]):
+                if block["fence"]:
+                    claim = read_claim(block, f"cell {number}", refuse)
+                    if claim.name in found:
+                        refuse(claim.place, f"the claim {claim.name} is declared twice")
+                    found[claim.name] = claim
+    for number, cell in enumerate(notebook.cells, 1):
+        if cell.get("cell_type") == "code":
+            for name, line in measurements(cell["source"]):
+                place = f"cell {number}, line {line}"
+                if name not in found:
+                    hint = nearest(str(name), found) or "; write a {claim} directive for it"
+                    refuse(place, f"no claim is called {name!r}{hint}")
+                if name in measured:
+                    refuse(place, f"the claim {name} is measured twice")
+                measured.add(name)
+    for name in found.keys() - measured:
+        call = f'call chapter.claim("{name}", predicted=..., measured=..., tolerance=...) once'
+        refuse(found[name].place, f"the claim {name} is never measured; {call}")
+    return found
+
+
+def read_claim(block: re.Match, cell: str, refuse) -> DeclaredClaim:
+    """One directive, as `BLOCK` finds it, as a claim; `refuse(place, what)` raises."""
+    first = block.string.count("\n", 0, block.start()) + 1
+    statement, *body = block["text"].splitlines() or [""]
+    options: dict[str, str] = {}
+    while body and (option := re.match(r":([\w-]+):\s*(.*)", body[0])):
+        if option[1] not in OPTIONS:
+            hint = nearest(option[1], OPTIONS) or f"; it has {', '.join(OPTIONS)}"
+            line = first + len(options) + 1
+            refuse(f"{cell}, line {line}", f"a claim has no option {option[1]!r}{hint}")
+        options[option[1]] = option[2].strip()
+        body.pop(0)
+    place, statement = f"{cell}, line {first}", "\n".join([statement, *body]).strip()
+    missing = [key for key in OPTIONS[:3] if not options.get(key)] or ["statement"] * (
+        not statement
+    )
+    if missing:
+        refuse(place, f"the claim lacks its {' and its '.join(missing)}")
+    basis = options.get("basis", "derived")
+    if basis not in BASES:
+        refuse(place, f"basis {basis!r} is not one of {', '.join(BASES)}")
+    if not NAME.fullmatch(options["name"]):
+        refuse(
+            place, f"the name {options['name']!r} is not made of small letters, digits and hyphens"
+        )
+    words = (options["name"], statement, options["source"], options["tolerance"])
+    return DeclaredClaim(*words, basis, place)
+
+
+def measurements(code: str) -> Iterator[tuple[str | None, int]]:
+    """Names and lines of the calls ``chapter.claim("name", ...)``; None for a name that is no
+    literal.
+
+    Calls in the old form, which carry their words themselves, are left out.
+
+    >>> list(measurements('chapter.claim("one", predicted=1, measured=x, tolerance=0)'))
+    [('one', 1)]
+    """
+    try:
+        tree = ast.parse(re.sub(r"^[%!].*", "pass", code, flags=re.MULTILINE))
+    except SyntaxError:
+        return  # the kernel will say what is wrong with it
+    for call in ast.walk(tree):
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "chapter.claim":
+            if len(call.args) < 2 and all(word.arg != "statement" for word in call.keywords):
+                yield getattr(call.args[0], "value", None) if call.args else None, call.lineno
+
+
+# --- a row (words and numbers of a claim) as text
+# ---------------------------------------------------
+
+
+def numbers(row: dict) -> str:
+    """The numbers of a row as a reader sees them.
+
+    >>> numbers({"predicted": 0.5, "relation": "<=", "measured": 0.4, "entries": 3,
+    ...          "tolerance": 0.1, "relative": True})
+    'predicted ≤ 0.5, measured 0.4 (worst of 3), tolerance 0.1 (relative)'
+    """
+    keys = ("predicted", "measured", "tolerance")
+    p, m, t = (row[key] if isinstance(row[key], str) else f"{row[key]:.6g}" for key in keys)
+    worst = f" (worst of {row['entries']})" if row["entries"] > 1 else ""
+    relative = " (relative)" if row["relative"] else ""
+    return (
+        f"predicted {RELATIONS[row['relation']]}{p}, measured {m}{worst}, tolerance {t}{relative}"
+    )
+
+
+def line(row: dict) -> str:
+    """A claim on one line, nothing cut: verdict, id, numbers, and the reason where it carries
+    one."""
+    reason = row["outside"] or row["expected_deviation"]
+    name = row.get("id", row["name"])
+    told = f"{VERDICTS[row['verdict']]} {row['verdict']} {name}: {numbers(row)}"
+    return f"{told}; {reason}" if reason else told
+
+
+def fails(row: dict) -> bool:
+    """Whether a row deviates without having been declared to.
+
+    >>> fails({"verdict": "deviates", "expected_deviation": ""})
+    True
+    """
+    return row["verdict"] == "deviates" and not row["expected_deviation"]

@@ -1,4 +1,4 @@
-"""Where numbers come from: versions, machine, time and parameters, as data and as a small footer.
+"""Where numbers come from: versions, machine, time and parameters, as data.
 
 Conventions: nothing here names a user, a host or a path, so that a page can be published as it is.
 """
@@ -7,21 +7,10 @@ import os
 import platform
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from html import escape
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = (
-    "qhlib",
-    "torch",
-    "numpy",
-    "scipy",
-    "cvxpy",
-    "clarabel",
-    "scikit-learn",
-    "matplotlib",
-    "seaborn",
-)
+PACKAGES = "qhlib torch numpy scipy cvxpy clarabel scikit-learn matplotlib seaborn".split()
 
 
 def versions() -> dict[str, str]:
@@ -35,28 +24,8 @@ def versions() -> dict[str, str]:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
-            if package == "qhlib":  # imported from a checkout that is not installed
-                from qhlib import __version__
-
-                found[package] = __version__
+            continue
     return found
-
-
-def machine() -> dict[str, str | int]:
-    """Processor, the cores this process may use, and the operating system.
-
-    >>> sorted(machine())
-    ['cores', 'processor', 'system']
-    """
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
-    return {
-        "processor": processor(),
-        "cores": cores,
-        "system": f"{platform.system()} {platform.release()}",
-    }
 
 
 def processor() -> str:
@@ -65,19 +34,16 @@ def processor() -> str:
     >>> len(processor()) > 0
     True
     """
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass  # not a Linux system
-    return platform.processor() or platform.machine() or "unknown"
+    told = Path("/proc/cpuinfo")  # on Linux
+    lines = told.read_text("utf8").splitlines() if told.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return (names or [platform.processor() or platform.machine() or "unknown"])[0]
 
 
-def provenance(chapter: str, parameters: Mapping, at_book_parameters: bool, seconds: float) -> dict:
-    """All of it as data that JSON can hold; `seconds` is the time the chapter took.
+def provenance(chapter: str, parameters: Mapping, seconds: float) -> dict:
+    """All of it as data that JSON can hold; `seconds` is the time the notebook took.
 
-    >>> provenance("a_chapter", {"seed": 0}, True, 1.234)["seconds"]
+    >>> provenance("a_chapter", {"seed": 0}, 1.234)["seconds"]
     1.23
     """
     return {
@@ -86,24 +52,12 @@ def provenance(chapter: str, parameters: Mapping, at_book_parameters: bool, seco
         "seconds": round(seconds, 2),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "versions": versions(),
-        "machine": machine(),
+        "machine": {
+            "processor": processor(),
+            "cores": len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else os.cpu_count(),
+            "system": f"{platform.system()} {platform.release()}",
+        },
         "parameters": dict(parameters),
-        "at_book_parameters": at_book_parameters,
     }
-
-
-def footer_html(data: Mapping) -> str:
-    """The same as a folded footer.
-
-    >>> "numpy" in footer_html(provenance("a_chapter", {}, True, 1.0))
-    True
-    """
-    where = "the book's" if data["at_book_parameters"] else "changed"
-    facts = {
-        "versions": ", ".join(f"{name} {number}" for name, number in data["versions"].items()),
-        "machine": "{processor}, {cores} cores, {system}".format(**data["machine"]),
-        f"parameters ({where})": ", ".join(f"{k} = {v!r}" for k, v in data["parameters"].items()),
-    }
-    items = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in facts.items())
-    summary = f"Computed in {data['seconds']:.1f} s on {data['date'][:10]}"
-    return f'<details class="qhlib-provenance"><summary>{summary}</summary><dl>{items}</dl></details>'

@@ -1,20 +1,20 @@
-"""What an executed notebook tells: its claims, and whether it ran to its end.
+"""What an executed notebook tells: its claims, words and numbers, and whether it ran to its end.
 
-Conventions: data travel in the notebook's outputs under three MIME types of this package. Papermill's own
-status is not read: it calls every cell completed after a kernel death, a time limit or ``sys.exit(0)``. A run
-is finished when the sentinel of ``Chapter.finish`` is there, every code cell was executed and none of them
-failed.
+Conventions: numbers travel in the notebook's outputs under MIME types of this package, words in
+its text. Papermill's own status is not read: it calls every cell completed after a kernel death, a
+time limit or ``sys.exit(0)``. A run is finished when the sentinel of ``Chapter.finish`` is there,
+every code cell was executed and none of them failed.
 """
 
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from .claims import DeclaredClaim
 from .errors import ChapterError
-from .notebooks import read_notebook
+from .notebook import Notebook, read_notebook
 
 CLAIM_MIME = "application/vnd.qhlib.claim+json"
-CLAIMS_MIME = "application/vnd.qhlib.claims+json"
 FINISHED_MIME = "application/vnd.qhlib.finished+json"
 STATUS_MIME = "application/vnd.qhlib.status+json"
 GLUE_MIME = "application/papermill.record/"  # prefix under which myst-nb looks for glued values
@@ -24,7 +24,8 @@ LEADING = ("id", "statement", "source", "basis", "predicted", "measured", "toler
 
 @dataclass(frozen=True)
 class Record:
-    """A chapter's run: its name, the rows of its claims, the provenance (None if absent), and why it stopped.
+    """A notebook's run: its name, the rows of its claims, the provenance (None if absent), and why
+    it stopped.
 
     `stopped` is empty for a run that reached its end.
     """
@@ -33,31 +34,32 @@ class Record:
     claims: list[dict]
     finished: dict | None
     stopped: str
-    at_book_parameters: bool | None
+    at_book_parameters: bool
 
 
-def outputs(notebook: dict, mime: str) -> Iterator[object]:
-    """Every output of type `mime`, in the notebook's order.
-
-    >>> cell = {"outputs": [{"data": {"a/b": 1}}, {"output_type": "stream"}]}
-    >>> list(outputs({"cells": [cell]}, "a/b"))
-    [1]
-    """
-    for cell in notebook["cells"]:
+def outputs(notebook: Notebook, mime: str) -> Iterator[object]:
+    """Every output of type `mime`, in the notebook's order."""
+    for cell in notebook.cells:
         for output in cell.get("outputs", []):
             if mime in output.get("data", {}):
                 yield output["data"][mime]
 
 
-def stopped_at(notebook: dict) -> str:
+def stopped_at(notebook: Notebook, reason: str = "") -> str:
     """A sentence on where the run stopped; empty when it ran to its last cell.
 
-    >>> stopped_at({"cells": []})
+    `reason` is what ended the run, where no cell says it: a dead kernel, a time limit, a full
+    disk.
+
+    >>> from pathlib import Path
+    >>> stopped_at(Notebook(Path("a.ipynb"), {"cells": []}))
     'it never called chapter.finish()'
     """
-    for cell in notebook["cells"]:
-        if cell.get("cell_type") != "code" or not cell["source"].strip():
-            continue
+    code = [c for c in notebook.cells if c.get("cell_type") == "code" and c["source"].strip()]
+    if reason:
+        begun = [c for c in code if c["metadata"].get("papermill", {}).get("status") != "not run"]
+        return f"{place(begun[-1])} stopped: {reason}" if begun else f"no kernel started: {reason}"
+    for cell in code:
         if "raises-exception" in cell["metadata"].get("tags", []):
             continue  # its failure belongs to the page
         for output in cell.get("outputs", []):
@@ -67,9 +69,8 @@ def stopped_at(notebook: dict) -> str:
                 return f"{place(cell)} failed: {last_line(output)}"
         if cell.get("execution_count") is None:
             return f"{place(cell)} was not run"
-    if not any(True for _ in outputs(notebook, FINISHED_MIME)):
-        return "it never called chapter.finish()"
-    return ""
+    finished = any(True for _ in outputs(notebook, FINISHED_MIME))
+    return "" if finished else "it never called chapter.finish()"
 
 
 def place(cell: dict) -> str:
@@ -81,12 +82,12 @@ def place(cell: dict) -> str:
     lines = [line.strip() for line in cell["source"].splitlines()]
     code = next((line for line in lines if line and not line.startswith(("#", "%"))), lines[0])
     short = code if len(code) <= 70 else code[:69] + "…"
-    count = cell.get("execution_count")
-    return f"cell [{count or ' '}], `{short}`,"
+    return f"cell [{cell.get('execution_count') or ' '}], `{short}`,"
 
 
 def last_line(output: dict) -> str:
-    """Type and message of an error output, in full for this package's errors, else their first line.
+    """Type and message of an error output, in full for this package's errors, else their first
+    line.
 
     >>> last_line({"ename": "ValueError", "evalue": "no\\nreally"})
     'ValueError: no'
@@ -100,8 +101,8 @@ def last_line(output: dict) -> str:
 def read_record(path: str | os.PathLike) -> Record:
     """The record in the executed notebook at `path`.
 
-    The claims are those of the last table, or of the cards when the run stopped before its table.
-    Raises :class:`ChapterError` when the file is no notebook or holds no claims.
+    Raises :class:`ChapterError` when the file is no notebook, holds no claims, or claims words
+    without numbers.
 
     >>> read_record("no/such/file.ipynb")
     Traceback (most recent call last):
@@ -110,35 +111,24 @@ def read_record(path: str | os.PathLike) -> Record:
     notebook = read_notebook(path)
     record = record_of(notebook)
     if not record.claims:
-        hint = " (it has not been executed)" if not _executed(notebook) else ""
+        hint = "" if notebook.executed else " (it has not been executed)"
         raise ChapterError(f"{path} holds no claims{hint}")
     return record
 
 
-def record_of(notebook: dict) -> Record:
+def record_of(notebook: Notebook) -> Record:
     """The record in a notebook that is already read; its list of claims may be empty.
 
-    >>> record_of({"cells": []}).claims
+    >>> from pathlib import Path
+    >>> record_of(Notebook(Path("a.ipynb"), {"cells": [], "metadata": {}})).claims
     []
     """
-    tables = list(outputs(notebook, CLAIMS_MIME))
-    cards = list(outputs(notebook, CLAIM_MIME))
-    finished = next(iter(outputs(notebook, FINISHED_MIME)), None)
-    last = tables[-1] if tables else {}
-    source = last or finished or {}
-    rows = last.get("claims", cards)
-    chapter = source.get("chapter", "")
-    return Record(chapter, rows, finished, stopped_at(notebook), source.get("at_book_parameters"))
-
-
-def row_fails(row: dict) -> bool:
-    """Whether a stored row deviates without having been declared to.
-
-    >>> row_fails({"verdict": "deviates", "expected_deviation": ""})
-    True
-    """
-    return row.get("verdict") == "deviates" and not row.get("expected_deviation")
-
-
-def _executed(notebook: dict) -> bool:
-    return any(cell.get("execution_count") for cell in notebook["cells"])
+    rows = {}
+    for row in outputs(notebook, CLAIM_MIME):
+        # a claim in the old form carries its words itself
+        claim = notebook.claims.get(row["name"], DeclaredClaim(row["name"], "", "", ""))
+        row = {**claim.words(notebook.prefix), **row}
+        rows[row["name"]] = {key: row[key] for key in (*LEADING, *row)}
+    told = next(outputs(notebook, FINISHED_MIME), None)
+    at_book = bool(told) and told["parameters"] == notebook.declaration.defaults
+    return Record(notebook.chapter, list(rows.values()), told, stopped_at(notebook), at_book)

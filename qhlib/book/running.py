@@ -1,41 +1,49 @@
-"""Run a chapter with other parameters: everything is checked first, then papermill executes a copy.
+"""Run notebooks with papermill: everything is checked first, then a copy is executed.
 
 Conventions
 -----------
-* Nothing is written and no kernel starts before the chapter, its parameters and the output's place are good.
-* The output is written cell by cell; it stays where a run fails or is interrupted.
-* Whether a run reached its end is read from the notebook's sentinel, never from papermill's status.
+* No kernel starts before the notebook, its parameters and the output's place are good.
+* A notebook is read once; papermill is given what was read.
+* The output is saved every few seconds, each time as a whole file; it stays where a run fails or
+  is interrupted.
+* Whether a run reached its end is read from the notebook's sentinel, never from papermill's
+  status.
 """
 
+import json
 import os
 import sys
-from collections.abc import Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
-from .chapter import check_device, check_images
+from .chapter import check_resources
+from .declaration import BOOK, PAPER, validate
 from .errors import BookError, RunFailed
-from .notebooks import ENVIRONMENT, chapter_directories, find_chapter, read_notebook
-from .parameters import BOOK, PAPER, read_declaration
-from .records import last_line, place, stopped_at
-from .validation import check_declaration, validate
+from .notebook import Notebook, chapter_directories, find_chapter, read_notebook
+from .patches import import_papermill
+from .progress import Progress
+from .records import stopped_at
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A checked run: chapter, notebook, all values, and the files it will write."""
+    """A checked run: the notebook, all values, and where it will be written."""
 
-    chapter: str
-    source: Path
+    notebook: Notebook
     values: dict
     output: Path
-    html: Path | None
-    notes: tuple[str, ...] = field(default=())
+    numbered: bool  # whether another free name will do
+    html: bool
+    force: bool
+    note: str = ""
 
 
 def plan(
-    name: str | os.PathLike,
+    name: str | os.PathLike | Notebook,
     parameters: Mapping[str, object] | None = None,
     preset: str = BOOK,
     output: str | os.PathLike | None = None,
@@ -50,61 +58,36 @@ def plan(
     Traceback (most recent call last):
     qhlib.book.errors.ChapterError: ...
     """
-    source = find_chapter(name)
-    notebook = read_notebook(source)
-    declaration = read_declaration(source.stem, notebook)
-    check_declaration(declaration)
+    notebook = name if isinstance(name, Notebook) else read_notebook(find_chapter(name))
+    declaration = notebook.declaration
     values = validate(declaration, {**declaration.preset(preset), **(parameters or {})})
-    check_device(values)
-    notes = ()
-    if preset == PAPER and PAPER not in declaration.presets:
-        notes = (f"{source.stem} has no separate preset paper; using book, its default values",)
+    _ = notebook.claims  # words and numbers must fit before anything runs
+    path = Path(os.path.abspath(output or f"{notebook.name}-{preset}.ipynb"))
+    if path.suffix != ".ipynb":
+        raise BookError(f"-o {output}: name a file that ends in .ipynb")
+    folders = {path.parent.resolve(), *path.parent.resolve().parents}
+    if folders & {home.resolve() for home in chapter_directories()}:
+        raise BookError(
+            f"{path.parent} holds the book's chapters; choose a place outside of it with -o"
+        )
+    if path.exists() and path.samefile(notebook.path):
+        raise BookError(f"{path} is the notebook that is to be run; choose another output with -o")
+    lacks = preset == PAPER and PAPER not in declaration.presets
+    note = f"{notebook.name} has no separate preset paper; using book, its default values" * lacks
+    planned = Plan(notebook, values, path, output is None, html, force, note)
     if html:
-        from .export import check_export
+        from .pages import check_builder
 
-        check_export()
-    target = output_path(source, preset, output, html, force)
-    check_images(values)  # the last check, for it may download
-    return Plan(source.stem, source, values, target, target.with_suffix(".html") if html else None, notes)
-
-
-def output_path(source: Path, preset: str, output: str | os.PathLike | None, html: bool, force: bool) -> Path:
-    """Where a run is written: `output`, or ``NAME-PRESET.ipynb`` in the current directory with a free number.
-
-    Raises :class:`BookError` when the place cannot be written, exists (unless `force`), or holds chapters.
-    """
-
-    def taken(path: Path) -> bool:
-        return path.exists() or (html and path.with_suffix(".html").exists())
-
-    if output is None:
-        path = Path.cwd() / f"{source.stem}-{preset}.ipynb"
-        number = 2
-        while taken(path):
-            path = Path.cwd() / f"{source.stem}-{preset}-{number}.ipynb"
-            number += 1
-    else:
-        path = Path(os.path.abspath(output))
-        if path.is_dir():
-            raise BookError(f"-o {output}: this is a directory; name a file, such as {output}/out.ipynb")
-        if path.suffix != ".ipynb":
-            raise BookError(f"-o {output}: the name must end in .ipynb")
-    folder = path.parent
-    if not folder.is_dir():
-        raise BookError(f"-o {output}: the directory {folder} does not exist")
-    if path.exists() and path.samefile(source):
-        raise BookError(f"the output is the chapter's own notebook {source.name}; choose another with -o")
-    if any(home.resolve() in (folder.resolve(), *folder.resolve().parents) for home in chapter_directories()):
-        raise BookError(f"{folder} holds the book's chapters; choose a place outside of it with -o")
-    if taken(path) and not force:
-        existing = path if path.exists() else path.with_suffix(".html")
-        raise BookError(f"{existing} exists; choose another name with -o, or overwrite it with --force")
-    files = [path, path.with_suffix(".html")] if html else [path]
-    if not os.access(folder, os.W_OK) or any(
-        file.exists() and not os.access(file, os.W_OK) for file in files
-    ):
+        check_builder()
+    for file in (path, path.with_suffix(".html"))[: 1 + html]:
+        if file.exists() and not force and not planned.numbered:
+            raise BookError(
+                f"{file} exists; choose another name with -o, or overwrite it with --force"
+            )
+    if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
         raise BookError(f"{path} cannot be written; choose another place with -o")
-    return path
+    check_resources(values)  # the last check, for it may download
+    return planned
 
 
 def run(
@@ -119,122 +102,153 @@ def run(
 ) -> Path:
     """Run chapter `name` (or a notebook at a path) and return the executed notebook's path.
 
-    `parameters` win over `preset`, which wins over the default values; `output` names a notebook that does
-    not exist yet, unless `force`; `html` writes a page that needs no network beside it; `timeout` limits each
-    cell to so many seconds; progress goes to `stream`, or standard error.
+    `parameters` win over `preset`, which wins over the default values; `output` names a notebook
+    that does not exist yet, unless `force`; `html` writes a page that needs no network beside it;
+    `timeout` limits each cell to so many seconds; progress goes to `stream`, or standard error.
 
-    Raises :class:`BookError` before anything starts when an argument is wrong, :class:`RunFailed` when the
-    notebook does not run to its last cell; the partial notebook is kept and the message says where it
-    stopped.
+    Raises :class:`BookError` before anything starts when an argument is wrong, :class:`RunFailed`
+    when the notebook does not run to its last cell; the partial notebook is kept and the message
+    says where it stopped.
 
     >>> run("no_such_chapter_at_all")
     Traceback (most recent call last):
     qhlib.book.errors.ChapterError: ...
     """
-    planned = plan(name, parameters, preset, output, html, force)
-    return execute_plan(planned, timeout, stream)[0]
+    return execute_plan(plan(name, parameters, preset, output, html, force), timeout, stream)[0]
 
 
 def execute_plan(planned: Plan, timeout: int | None = None, stream=None) -> list[Path]:
     """Carry out a checked plan; returns the files that were written, and raises as :func:`run`."""
-    stream = stream or sys.stderr
-    for note in planned.notes:
-        print(note, file=stream)
-    try:
-        planned.output.touch()
-    except OSError as error:
-        raise BookError(f"{planned.output} cannot be written: {error.strerror}") from None
-    execute(planned, timeout, stream)
-    if not planned.html:
-        return [planned.output]
-    from .export import export_html
-
-    print(f"{planned.chapter}: writing the page", file=stream)
-    try:
-        return [planned.output, export_html(planned.output, planned.html)]
-    except Exception as error:  # whatever it is, the executed notebook is complete and worth naming
-        raise RunFailed(
-            f"{planned.output} is complete, but no page could be written: {type(error).__name__}: {error}"
-        ) from error
-
-
-def execute(planned: Plan, timeout: int | None = None, stream=None) -> None:
-    """Execute a checked plan with papermill.
-
-    Raises :class:`RunFailed` when the run does not reach its end; ``KeyboardInterrupt`` gets a message.
-    """
-    with without_grammars():
-        import papermill
-        from papermill.exceptions import PapermillExecutionError
-
-    from .engine import ENGINE, running_cell
-
-    def braces(path: Path) -> str:
-        return str(path).replace("{", "{{").replace("}", "}}")  # papermill formats paths with the parameters
-
+    notebook, stream = planned.notebook, stream or sys.stderr
+    if planned.note:
+        print(planned.note, file=stream)
+    output = reserve(planned)
+    page = output.with_suffix(".html")
     if planned.html:
-        planned.html.unlink(missing_ok=True)  # a page of an earlier run must not stand beside a failed one
-    running_cell.clear()
-    kept = f"the notebook as far as it ran is {planned.output}"
+        page.unlink(missing_ok=True)  # a page of an earlier run must not stand beside a failed one
+    execute(notebook, planned.values, output, timeout, stream)
+    if not planned.html:
+        return [output]
+    from .pages import write_page
+
+    print(f"{notebook.name}: writing the page", file=stream)
+    try:
+        write_page(read_notebook(output), notebook.name, page)
+    except (
+        Exception
+    ) as error:  # whatever it is, the executed notebook is complete and worth naming
+        text = (
+            f"{output} is complete, but no page could be written: {type(error).__name__}: {error}"
+        )
+        raise RunFailed(text) from error
+    return [output, page]
+
+
+def reserve(planned: Plan) -> Path:
+    """Create the output, so that no other run takes its name; a default name gets a number if need
+    be.
+
+    Raises :class:`BookError` when it cannot be created, or exists by now.
+    """
+    for number in count(1):
+        ending = f"-{number}.ipynb" if number > 1 else ".ipynb"
+        path = planned.output.with_name(planned.output.stem + ending)
+        if (
+            planned.numbered
+            and not planned.force
+            and planned.html
+            and path.with_suffix(".html").exists()
+        ):
+            continue
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY | (0 if planned.force else os.O_EXCL)))
+            return path
+        except FileExistsError:
+            if not planned.numbered:
+                raise BookError(f"{path} exists; overwrite it with --force") from None
+        except OSError as error:
+            raise BookError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def execute(
+    notebook: Notebook, values: Mapping, output: Path, timeout: int | None = None, stream=None
+) -> None:
+    """Execute a checked notebook with papermill into `output`, saved as it runs.
+
+    Raises :class:`RunFailed` when the run does not reach its end; ``KeyboardInterrupt`` gets a
+    message.
+    """
+    from .kernels import Server, environment
+
+    Server.of(environment(dict(os.environ)))  # its imports go on side by side with papermill's
+    papermill = import_papermill()
+    from nbformat import from_dict
+
+    from .engine import ENGINE
+
+    kept = f"the notebook as far as it ran is {output}"
     reason = ""
     try:
-        with chapter_visible(planned.source):
+        with Progress(notebook.name, stream) as progress:
             papermill.execute_notebook(
-                braces(planned.source),
-                braces(planned.output),
-                planned.values,
+                from_dict(
+                    json.loads(json.dumps(notebook.content))
+                ),  # papermill changes what it gets
+                None,
+                dict(values),
                 engine_name=ENGINE,
                 kernel_name="python3",
-                progress_bar=False,
                 execution_timeout=timeout,
-                # The kernel's own log warns of local sockets and complains of being interrupted; a reader can
-                # act on neither, and what a cell prints or raises does not pass through it.
+                output=output,
+                progress=progress,
+                source=notebook.path.name,
+                # The kernel's own log warns of local sockets and complains of being interrupted; a
+                # reader can act on neither, and what a cell prints or raises does not pass through
+                # it.
                 extra_arguments=["--log-level=CRITICAL"],
-                progress_name=planned.chapter,
-                progress_stream=stream or sys.stderr,
             )
-    except PapermillExecutionError as error:
-        cell = {"source": error.source, "execution_count": error.exec_count}
-        reason = f"{place(cell)} failed: {last_line({'ename': error.ename, 'evalue': error.evalue})}"
+    except papermill.exceptions.PapermillExecutionError:
+        pass  # the failed cell is in the output
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"{planned.chapter} was interrupted; {kept}") from None
+        raise KeyboardInterrupt(f"{notebook.name} was interrupted; {kept}") from None
     except Exception as error:
-        # A dead kernel, a time limit, a full disk: papermill and its client share no base class for these.
-        text = str(error).strip().split("\n")[0]
-        where = f"{place(running_cell)} stopped: " if running_cell else "the kernel did not start: "
-        reason = f"{where}{type(error).__name__}: {text}"
-    reason = reason or stopped_at(read_notebook(planned.output))
-    if reason:
-        raise RunFailed(f"{planned.chapter} did not run to its last cell: {reason}\n{kept}")
+        # A dead kernel, a time limit, a full disk: papermill and its client share no base class
+        # for these.
+        reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+    stopped = stopped_at(read_notebook(output), reason)
+    if stopped:
+        raise RunFailed(f"{notebook.name} did not run to its last cell: {stopped}\n{kept}")
 
 
-@contextmanager
-def chapter_visible(source: Path):
-    """Let the kernel, which inherits the environment, find the very notebook that is being run."""
-    before = os.environ.get(ENVIRONMENT)
-    os.environ[ENVIRONMENT] = os.pathsep.join([str(source.parent), *([before] if before else [])])
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[ENVIRONMENT]
-        else:
-            os.environ[ENVIRONMENT] = before
+def execute_many(
+    runs: Iterable[tuple[Notebook, Mapping, Path]], jobs: int = 2, stream=None
+) -> Iterator[tuple[Notebook, float, RunFailed | None]]:
+    """Execute notebooks, `jobs` at a time; yields each as it ends, with its seconds and why it
+    failed.
 
-
-@contextmanager
-def without_grammars():
-    """Keep jsonschema, which papermill imports, from building a grammar of international addresses.
-
-    It takes a second, two thirds of papermill's import, and checks a format that no notebook's schema uses.
-    jsonschema does without the package where it is not installed, and that is what it is told here.
+    Papermill waits while kernels compute, so threads are enough. One that fails does not stop the
+    others; an interrupt ends them all.
     """
-    name = "rfc3987_syntax"
-    if name in sys.modules:
-        yield
-        return
-    sys.modules[name] = None
-    try:
-        yield
-    finally:
-        del sys.modules[name]
+    import_papermill()  # once, before threads ask for it
+    from .engine import STOP
+    from .kernels import Server
+
+    def one(notebook, values, output):
+        began, failed = time.monotonic(), None
+        try:
+            execute(notebook, values, output, stream=stream)
+        except RunFailed as error:
+            failed = error
+        return notebook, time.monotonic() - began, failed
+
+    STOP.clear()
+    with ThreadPoolExecutor(jobs) as pool:
+        futures = [pool.submit(one, *each) for each in runs]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BaseException:
+            STOP.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            Server.stop_all()
+            raise
