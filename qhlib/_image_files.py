@@ -1,11 +1,13 @@
-"""The official files of Fashion-MNIST and CIFAR-10, read into arrays: the readers behind :mod:`qhlib.images`.
+"""The official files of Fashion-MNIST and CIFAR-10, read into arrays: the readers behind
+:mod:`qhlib.images`.
 
 Conventions
 -----------
-* A reader takes the folder and returns (train, test), each a pair of X uint8 (n, c, h, w) and y int64 (n,), or None
-  when its files are not there.
-* What is damaged raises :class:`ValueError` with a message that names the file. Nothing is unpacked to disk, and
-  nothing in a file is executed: pickles are read by a reader that knows five harmless names.
+* A reader takes the folder and returns (train, test), each a pair of X uint8 (n, c, h, w) and y
+  int64 (n,), or None when its files are not there.
+* What is damaged raises :class:`ValueError` with a message that names the file. Nothing is
+  unpacked to disk, and nothing in a file is executed: pickles are read by a reader that knows five
+  harmless names.
 """
 
 import gzip
@@ -60,7 +62,8 @@ def fashion_mnist(place: Path) -> tuple[Split, Split] | None:
 
 
 def idx(path: Path) -> np.ndarray:
-    """The array in a gzip file of the idx format: two zeros, type 8 (bytes), the number of axes, their lengths."""
+    """The array in a gzip file of the idx format: two zeros, type 8 (bytes), the number of axes,
+    their lengths."""
     try:
         raw = gzip.decompress(path.read_bytes())
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -72,15 +75,19 @@ def idx(path: Path) -> np.ndarray:
     if not good or len(raw) - start != math.prod(shape):
         raise ValueError(f"{path} does not hold whole records of Fashion-MNIST")
     _, content, official = FASHION_MNIST[path.name]
-    if shape[0] == official:  # the files of MNIST have the same names and sizes; packages compress them anew
+    if (
+        shape[0] == official
+    ):  # the files of MNIST have the same names and sizes; packages compress them anew
         verify(raw, content, path)
     return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
 
 
 def cifar10(place: Path, unpack: bool = True) -> tuple[Split, Split] | None:
-    """The batches in `place`, in a folder that an archive unpacks to, or in an archive; None if there are none.
+    """The batches in `place`, in a folder that an archive unpacks to, or in an archive; None if
+    there are none.
 
-    Without `unpack` an archive that has its checksum is taken at its word, seconds faster: no record is returned.
+    Without `unpack` an archive that has its checksum is taken at its word, seconds faster: no
+    record is returned.
     """
     for _, layout, ending in CIFAR10.values():
         names = [batch + ending for batch in BATCHES]
@@ -98,7 +105,11 @@ def cifar10(place: Path, unpack: bool = True) -> tuple[Split, Split] | None:
                 nothing = np.empty((0, 3, 32, 32), np.uint8), np.empty(0, np.int64)
                 return nothing, nothing
             with tarfile.open(path, "r:gz") as tar:
-                files = {member.name: tar.extractfile(member).read() for member in tar if member.isfile()}
+                files = {
+                    member.name: tar.extractfile(member).read()
+                    for member in tar
+                    if member.isfile()
+                }
             names = [f"{layout}/{batch}{ending}" for batch in BATCHES]
             return split([batch(files[name], path / name) for name in names])
     return None
@@ -111,10 +122,13 @@ def split(batches: list[Split]) -> tuple[Split, Split]:
 
 
 def batch(raw: bytes, path: Path) -> Split:
-    """One CIFAR-10 batch with any positive number of whole records: binary, or a pickle as Python 2 wrote it."""
+    """One CIFAR-10 batch with any positive number of whole records: binary, or a pickle as Python
+    2 wrote it."""
     if path.suffix == ".bin":
         if not raw or len(raw) % RECORD:
-            raise ValueError(f"{path} is truncated: {len(raw)} bytes are not whole records of {RECORD} bytes")
+            raise ValueError(
+                f"{path} is truncated: {len(raw)} bytes are not whole records of {RECORD} bytes"
+            )
         records = np.frombuffer(raw, np.uint8).reshape(-1, RECORD)
         X, y = records[:, 1:], records[:, 0]
     else:
@@ -124,7 +138,9 @@ def batch(raw: bytes, path: Path) -> Split:
             if X.shape != (len(y), RECORD - 1) or len(y) == 0:
                 raise ValueError(f"data of shape {X.shape} for {len(y)} labels")
         except Exception as error:  # a damaged pickle can raise anything
-            raise ValueError(f"{path} is truncated, damaged or no CIFAR-10 batch ({error})") from error
+            raise ValueError(
+                f"{path} is truncated, damaged or no CIFAR-10 batch ({error})"
+            ) from error
     return X.reshape(-1, 3, 32, 32), y.astype(np.int64)
 
 
@@ -138,7 +154,8 @@ def verify(data: bytes, md5: str, path: Path) -> None:
 
 
 class Pickled:
-    """What a pickled NumPy array, or its dtype, says of itself: NumPy's own constructors are never called."""
+    """What a pickled NumPy array, or its dtype, says of itself: NumPy's own constructors are never
+    called."""
 
     def __init__(self, *arguments):
         self.arguments, self.state = arguments, None
@@ -155,7 +172,8 @@ class Pickled:
 
 
 def encoded(text: str, encoding) -> bytes:
-    """How Python 3 writes bytes into a pickle for Python 2; other encodings would import modules."""
+    """How Python 3 writes bytes into a pickle for Python 2; other encodings would import
+    modules."""
     if encoding not in ("latin1", b"latin1"):
         raise pickle.UnpicklingError(f"it wants the encoding {encoding!r}")
     return text.encode("latin1")

@@ -1,4 +1,5 @@
-"""pyproject.toml, environment.yml and the lock say the same, and the repository installs from each."""
+"""pyproject.toml, environment.yml and the lock say the same, and the repository installs from
+each."""
 
 import re
 import subprocess
@@ -14,7 +15,9 @@ from packaging.utils import canonicalize_name
 tomllib = pytest.importorskip("tomllib", reason="the lock is for Python 3.11 and newer")
 
 NAMED = {"jupyter-book", "jupyter", "torch", "matplotlib", "papermill", "seaborn"}
-CUDA = re.compile("nvidia|triton|cuda")  # libraries of torch's CUDA builds, which the CPU build has not
+CUDA = re.compile(
+    "nvidia|triton|cuda"
+)  # libraries of torch's CUDA builds, which the CPU build has not
 BOOK_MACHINERY = {"sphinx", "papermill", "jupyter-book", "myst-nb", "jupyter", "pydantic"}
 
 
@@ -30,7 +33,9 @@ def lock(root) -> dict[str, str]:
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", pin) for pin in pins), (
         "exact public versions only"
     )
-    return {canonicalize_name(name): version for name, version in (pin.split("==") for pin in pins)}
+    return {
+        canonicalize_name(name): version for name, version in (pin.split("==") for pin in pins)
+    }
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +44,10 @@ def environment(root):
 
 
 def requirements(project, *extras) -> list[Requirement]:
-    texts = [*project["dependencies"], *(r for e in extras for r in project["optional-dependencies"][e])]
+    texts = [
+        *project["dependencies"],
+        *(r for e in extras for r in project["optional-dependencies"][e]),
+    ]
     return [Requirement(text) for text in texts]
 
 
@@ -59,7 +67,8 @@ def test_the_lock_holds_neither_this_package_nor_the_installer(lock):
 
 
 def test_the_lock_is_closed(lock):
-    """What a locked package needs is locked too, or an installation would not be the one that was tested."""
+    """What a locked package needs is locked too, or an installation would not be the one that was
+    tested."""
     missing = set()
     for name in lock:
         try:
@@ -68,7 +77,11 @@ def test_the_lock_is_closed(lock):
             continue  # another platform's
         for req in map(Requirement, needs):
             wanted = req.marker is None or req.marker.evaluate({"extra": ""})
-            if wanted and canonicalize_name(req.name) not in {*lock, "pip"} and not CUDA.match(req.name):
+            if (
+                wanted
+                and canonicalize_name(req.name) not in {*lock, "pip"}
+                and not CUDA.match(req.name)
+            ):
                 missing.add(f"{name} needs {req.name}")
     assert not missing
 

@@ -1,14 +1,16 @@
-"""Nearly homogeneous networks: what a smooth activation, a bias or a skip path costs, in polynomials of the norm.
+"""Nearly homogeneous networks: what a smooth activation, a bias or a skip path costs, in
+polynomials of the norm.
 
-Conventions. A model f is *near-M-homogeneous* when ``|<grad f, theta> - M f| <= p'(|theta|)`` with a polynomial p' of
-degree at most M - 1 and non-negative coefficients. Its *homogenisation* ``f_H = lim f(r theta) / r^M`` then satisfies
-``|f - f_H| <= p_a(|theta|)``, and the *modified margin* ``(log(1/L) - p_a(rho)) / rho^M``, ``rho = |theta|``, rises
-along gradient flow once it is positive. Polynomials are sequences of coefficients, lowest power first. A model
-``f(params, X, phi)`` takes its activation as last argument, so that its homogenisation is the same function with
+Conventions. A model f is *near-M-homogeneous* when ``|<grad f, theta> - M f| <= p'(|theta|)`` with
+a polynomial p' of degree at most M - 1 and non-negative coefficients. Its *homogenisation* ``f_H =
+lim f(r theta) / r^M`` then satisfies ``|f - f_H| <= p_a(|theta|)``, and the *modified margin*
+``(log(1/L) - p_a(rho)) / rho^M``, ``rho = |theta|``, rises along gradient flow once it is
+positive. Polynomials are sequences of coefficients, lowest power first. A model ``f(params, X,
+phi)`` takes its activation as last argument, so that its homogenisation is the same function with
 ``torch.relu``. float64; S seeds in the leading axis.
 
-Source: Cai et al. (2025). Their Definition 1 as we know it from a tutorial, p_a and the modified margin derived here
-(proofs in the chapter ``nonhomogeneous_gd``).
+Source: Cai et al. (2025). Their Definition 1 as we know it from a tutorial, p_a and the modified
+margin derived here (proofs in the chapter ``nonhomogeneous_gd``).
 """
 
 from collections.abc import Callable, Sequence
@@ -21,15 +23,15 @@ from torch import Tensor
 from torch.nn.functional import gelu, silu, softplus
 
 from qhlib.data import Data
-from qhlib.limits import KinkFinder, Kinks
-from qhlib.margins import Model, jacobian
+from qhlib.margins import KinkFinder, Kinks, Model, jacobian
 from qhlib.params import Params, flatten
 
 Activation = Callable[[Tensor], Tensor]
 
 
 def mish(z: Tensor) -> Tensor:
-    """``z tanh(log(1 + e^z))``. torch's own ``mish`` has NaN second derivatives from z = 710 on, which a Hessian meets.
+    """``z tanh(log(1 + e^z))``. torch's own ``mish`` has NaN second derivatives from z = 710 on,
+    which a Hessian meets.
 
     >>> round(mish(torch.tensor(1.0, dtype=torch.float64)).item(), 6)
     0.865098
@@ -37,7 +39,12 @@ def mish(z: Tensor) -> Tensor:
     return z * torch.tanh(softplus(z))
 
 
-ACTIVATIONS: dict[str, Activation] = {"GELU": gelu, "SiLU": silu, "softplus": softplus, "Mish": mish}
+ACTIVATIONS: dict[str, Activation] = {
+    "GELU": gelu,
+    "SiLU": silu,
+    "softplus": softplus,
+    "Mish": mish,
+}
 """Smooth activations whose homogenisation is the ReLU."""
 
 
@@ -67,11 +74,11 @@ class Order(NamedTuple):
         return max(self, other)
 
 
-class Constants(NamedTuple):
+class ActivationConstants(NamedTuple):
     """What the bounds need to know of an activation.
 
-    ``kappa = sup |z phi'(z) - phi(z)|`` and where it is attained, ``distance = sup |phi - relu|``, the smallest value
-    ``floor`` of phi, and the range ``slopes = (inf phi', sup phi')``.
+    ``kappa = sup |z phi'(z) - phi(z)|`` and where it is attained, ``distance = sup |phi - relu|``,
+    the smallest value ``floor`` of phi, and the range ``slopes = (inf phi', sup phi')``.
     """
 
     kappa: float
@@ -81,29 +88,30 @@ class Constants(NamedTuple):
     slopes: tuple[float, float]
 
 
-def slope(phi: Activation, z: Tensor) -> Tensor:
+def derivative(phi: Activation, z: Tensor) -> Tensor:
     """``phi'(z)``, entry by entry, by automatic differentiation.
 
-    >>> round(slope(gelu, torch.zeros(1, dtype=torch.float64)).item(), 12)
+    >>> round(derivative(gelu, torch.zeros(1, dtype=torch.float64)).item(), 12)
     0.5
     """
     leaf = z.detach().requires_grad_()
     return torch.autograd.grad(phi(leaf).sum(), leaf)[0]
 
 
-def bend(phi: Activation, z: Tensor) -> Tensor:
+def activation_defect(phi: Activation, z: Tensor) -> Tensor:
     """``z phi'(z) - phi(z)``: by how much phi misses being homogeneous of degree one at z.
 
-    >>> bend(torch.relu, torch.tensor([-2.0, 3.0])).tolist()
+    >>> activation_defect(torch.relu, torch.tensor([-2.0, 3.0])).tolist()
     [0.0, 0.0]
     """
-    return z * slope(phi, z) - phi(z)
+    return z * derivative(phi, z) - phi(z)
 
 
-def constants(phi: Activation, reach: float = 40.0) -> Constants:
-    """The suprema of :class:`Constants` over ``|z| <= reach``: a grid, then a bounded search around its best point.
+def activation_constants(phi: Activation, reach: float = 40.0) -> ActivationConstants:
+    """The suprema of :class:`ActivationConstants` over ``|z| <= reach``: a grid, then a bounded
+    search around its best point.
 
-    >>> found = constants(gelu)
+    >>> found = activation_constants(gelu)
     >>> round(found.kappa, 9), round(abs(found.at), 6)      # 2 / (e sqrt(2 pi)) at sqrt 2
     (0.293525, 1.414214)
     """
@@ -121,16 +129,18 @@ def constants(phi: Activation, reach: float = 40.0) -> Constants:
         )
         return max((-float(found.fun), float(found.x)), (at(start), start))
 
-    kappa, where = best(lambda z: bend(phi, z).abs())
+    kappa, where = best(lambda z: activation_defect(phi, z).abs())
     distance, _ = best(lambda z: (phi(z) - torch.relu(z)).abs())
     floor, low, high = (
-        best(f)[0] for f in (lambda z: -phi(z), lambda z: -slope(phi, z), lambda z: slope(phi, z))
+        best(f)[0]
+        for f in (lambda z: -phi(z), lambda z: -derivative(phi, z), lambda z: derivative(phi, z))
     )
-    return Constants(kappa, where, distance, -floor, (-low, high))
+    return ActivationConstants(kappa, where, distance, -floor, (-low, high))
 
 
 def degree_defect(model: Model, params: Params, X: Tensor, degree: int) -> Tensor:  # (S, n)
-    """``<grad f, theta> - M f`` for every seed and input: zero exactly where f is M-homogeneous along the ray.
+    """``<grad f, theta> - M f`` for every seed and input: zero exactly where f is M-homogeneous
+    along the ray.
 
     >>> square = lambda p, X: p["w"] ** 2 @ X.T + 1.0
     >>> degree_defect(square, {"w": torch.ones(1, 1)}, torch.ones(1, 1), 2).item()
@@ -153,15 +163,16 @@ def polynomial(coefficients: Sequence[float], rho: Tensor | np.ndarray) -> Tenso
     return total
 
 
-def gap(defect: Sequence[float], degree: int) -> list[float]:
-    """Coefficients of p_a from those of p': ``c_i / (M - i)``, so that ``|f - f_H| <= p_a(|theta|)``.
+def homogenization_bound(defect: Sequence[float], degree: int) -> list[float]:
+    """Coefficients of p_a from those of p': ``c_i / (M - i)``, so that ``|f - f_H| <=
+    p_a(|theta|)``.
 
     It is the polynomial with ``rho p_a' = M p_a - p'``. Source: derived here.
 
     Raises:
         ValueError: if p' has degree M or more: then f need not have a homogenisation of order M.
 
-    >>> gap([0.0, 0.0, 3.0], 4)
+    >>> homogenization_bound([0.0, 0.0, 3.0], 4)
     [0.0, 0.0, 1.5]
     """
     if len(defect) > degree:
@@ -172,25 +183,28 @@ def gap(defect: Sequence[float], degree: int) -> list[float]:
 
 
 def modified_margin(ell: Tensor, rho: Tensor, defect: Sequence[float], degree: int) -> Tensor:
-    """``(log(1/L) - p_a(rho)) / rho^M``, with L the **sum** of the exponentials. Source: derived here.
+    """``(log(1/L) - p_a(rho)) / rho^M``, with L the **sum** of the exponentials. Source: derived
+    here.
 
     >>> modified_margin(torch.tensor(10.0), torch.tensor(2.0), [0.0, 1.0], 2).item()
     2.0
     """
-    return (ell - polynomial(gap(defect, degree), rho)) / rho**degree
+    return (ell - polynomial(homogenization_bound(defect, degree), rho)) / rho**degree
 
 
-def kinks(
+def activation_kinks(
     model: Callable[[Params, Tensor, Activation], Tensor],
     data: Data,
     near: float,
     slopes: tuple[float, float] = (0.0, 1.0),
 ) -> KinkFinder:
-    """Kinks of the homogenised network at the pre-activations ``|z| <= near``, for ``qhlib.limits.kkt_residual``.
+    """Kinks of the homogenised network at the pre-activations ``|z| <= near``, for
+    ``qhlib.limits.kkt_residual``.
 
-    At each of them the slope of the activation may be anything in ``slopes``: (0, 1) is Clarke's subdifferential of
-    the ReLU, the range of phi' a larger set. Each kink gives two generators, one towards either end. For one layer of
-    activations; near is measured on the parameters that the finder is given, at unit margin.
+    At each of them the slope of the activation may be anything in ``slopes``: (0, 1) is Clarke's
+    subdifferential of the ReLU, the range of phi' a larger set. Each kink gives two generators,
+    one towards either end. For one layer of activations; near is measured on the parameters that
+    the finder is given, at unit margin.
 
     Raises:
         ValueError: (from the finder) if the model applies its activation more than once.
@@ -198,7 +212,7 @@ def kinks(
     >>> data = Data(torch.tensor([[1.0]]).double(), torch.ones(1).double())
     >>> unit = lambda p, X, phi: (p["a"] * phi(p["W"] @ X.T).mT).sum(-1)
     >>> at = {"W": torch.zeros(1, 1, 1).double(), "a": torch.full((1, 1, 1), 2.0).double()}
-    >>> kinks(unit, data, 0.1)(at, torch.zeros(1, 1, 2))[0].direction.tolist()
+    >>> activation_kinks(unit, data, 0.1)(at, torch.zeros(1, 1, 2))[0].direction.tolist()
     [[0.0, 0.0], [2.0, 0.0]]
     """
 
@@ -213,12 +227,18 @@ def kinks(
             for _, i, j in (z.abs() <= near).nonzero().tolist():
                 other = taken.clone()
                 other[0, i, j] += 1  # the gradient is affine in each slope: one more unit of it
-                here, there = (_frozen_gradient(model, own, X, i, pattern) for pattern in (taken, other))
+                here, there = (
+                    _frozen_gradient(model, own, X, i, pattern) for pattern in (taken, other)
+                )
                 for end in slopes:
                     sample.append(i)
-                    direction.append((end - taken[0, i, j].item()) * data.y[i].item() * (there - here))
+                    direction.append(
+                        (end - taken[0, i, j].item()) * data.y[i].item() * (there - here)
+                    )
             size = J.shape[2]
-            found.append(Kinks(np.array(sample, int), np.array(direction).reshape(len(sample), size)))
+            found.append(
+                Kinks(np.array(sample, int), np.array(direction).reshape(len(sample), size))
+            )
         return found
 
     return finder
@@ -233,14 +253,17 @@ def _pre_activations(model: Callable, params: Params, X: Tensor) -> Tensor:  # (
 
     model(params, X, listen)
     if len(seen) != 1:
-        raise ValueError(f"kinks are found for one layer of activations; this model applies {len(seen)}")
+        raise ValueError(
+            f"kinks are found for one layer of activations; this model applies {len(seen)}"
+        )
     return seen[0]
 
 
 def _frozen_gradient(
     model: Callable, params: Params, X: Tensor, i: int, pattern: Tensor
 ) -> np.ndarray:  # (p,)
-    """Gradient of f(x_i) when the activation is ``z -> pattern z`` with a constant pattern (1, n, m)."""
+    """Gradient of f(x_i) when the activation is ``z -> pattern z`` with a constant pattern (1, n,
+    m)."""
     leaves = {name: t.detach().requires_grad_() for name, t in params.items()}
     score = model(leaves, X, lambda z: z * pattern)[0, i]
     grads = torch.autograd.grad(score, list(leaves.values()), materialize_grads=True)
