@@ -1,8 +1,9 @@
 """The command ``qhlib``: list and describe the chapters, run them, read their claims.
 
-Conventions: results go to standard output, messages and progress to standard error. Exit status: 0 done; 1
-the notebook failed, or ``--check`` found a fault; 2 bad input, with one message and nothing written; 130
-interrupted. What a command does not need is not imported, so that ``list`` and ``describe`` answer at once.
+Conventions: results go to standard output, messages and progress to standard error. Exit status: 0
+done; 1 the notebook failed, or ``--check`` found a fault; 2 bad input, with one message and
+nothing written; 130 interrupted. What a command does not need is not imported, so that ``list``
+and ``describe`` answer at once.
 """
 
 import argparse
@@ -17,7 +18,8 @@ from .notebook import chapter_paths, find_chapter, read_notebook
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command with the arguments `argv` (default: the process's) and return its exit status.
+    """Run the command with the arguments `argv` (default: the process's) and return its exit
+    status.
 
     >>> main(["describe", "no_such_chapter_at_all"])
     2
@@ -108,7 +110,8 @@ def list_chapters(arguments: argparse.Namespace) -> int:
 
 
 def describe(arguments: argparse.Namespace) -> int:
-    """``qhlib describe``: parameters with type, default, range and meaning; presets; what is claimed."""
+    """``qhlib describe``: parameters with type, default, range and meaning; presets; what is
+    claimed."""
     notebook = read_notebook(find_chapter(arguments.name))
     declaration, declared = notebook.declaration, notebook.claims
     rows = [spec.row() for spec in declaration.specs]
@@ -182,7 +185,8 @@ def assignments(texts: Sequence[str], specs: tuple) -> dict:
 
 
 def claims(arguments: argparse.Namespace) -> int:
-    """``qhlib claims``: the claims of executed notebooks, a line each, or as JSON; ``--check`` judges them."""
+    """``qhlib claims``: the claims of executed notebooks, a line each, or as JSON; ``--check``
+    judges them."""
     from .claims import fails, line
     from .records import read_record
 

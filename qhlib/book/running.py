@@ -4,9 +4,10 @@ Conventions
 -----------
 * No kernel starts before the notebook, its parameters and the output's place are good.
 * A notebook is read once; papermill is given what was read.
-* The output is saved every few seconds, each time as a whole file; it stays where a run fails or is
-  interrupted.
-* Whether a run reached its end is read from the notebook's sentinel, never from papermill's status.
+* The output is saved every few seconds, each time as a whole file; it stays where a run fails or
+  is interrupted.
+* Whether a run reached its end is read from the notebook's sentinel, never from papermill's
+  status.
 """
 
 import json
@@ -101,13 +102,13 @@ def run(
 ) -> Path:
     """Run chapter `name` (or a notebook at a path) and return the executed notebook's path.
 
-    `parameters` win over `preset`, which wins over the default values; `output` names a notebook that
-    does not exist yet, unless `force`; `html` writes a page that needs no network beside it; `timeout`
-    limits each cell to so many seconds; progress goes to `stream`, or standard error.
+    `parameters` win over `preset`, which wins over the default values; `output` names a notebook
+    that does not exist yet, unless `force`; `html` writes a page that needs no network beside it;
+    `timeout` limits each cell to so many seconds; progress goes to `stream`, or standard error.
 
-    Raises :class:`BookError` before anything starts when an argument is wrong, :class:`RunFailed` when
-    the notebook does not run to its last cell; the partial notebook is kept and the message says where
-    it stopped.
+    Raises :class:`BookError` before anything starts when an argument is wrong, :class:`RunFailed`
+    when the notebook does not run to its last cell; the partial notebook is kept and the message
+    says where it stopped.
 
     >>> run("no_such_chapter_at_all")
     Traceback (most recent call last):
@@ -144,7 +145,8 @@ def execute_plan(planned: Plan, timeout: int | None = None, stream=None) -> list
 
 
 def reserve(planned: Plan) -> Path:
-    """Create the output, so that no other run takes its name; a default name gets a number if need be.
+    """Create the output, so that no other run takes its name; a default name gets a number if need
+    be.
 
     Raises :class:`BookError` when it cannot be created, or exists by now.
     """
@@ -173,7 +175,8 @@ def execute(
 ) -> None:
     """Execute a checked notebook with papermill into `output`, saved as it runs.
 
-    Raises :class:`RunFailed` when the run does not reach its end; ``KeyboardInterrupt`` gets a message.
+    Raises :class:`RunFailed` when the run does not reach its end; ``KeyboardInterrupt`` gets a
+    message.
     """
     from .kernels import Server, environment
 
@@ -199,8 +202,9 @@ def execute(
                 output=output,
                 progress=progress,
                 source=notebook.path.name,
-                # The kernel's own log warns of local sockets and complains of being interrupted; a reader
-                # can act on neither, and what a cell prints or raises does not pass through it.
+                # The kernel's own log warns of local sockets and complains of being interrupted; a
+                # reader can act on neither, and what a cell prints or raises does not pass through
+                # it.
                 extra_arguments=["--log-level=CRITICAL"],
             )
     except papermill.exceptions.PapermillExecutionError:
@@ -208,7 +212,8 @@ def execute(
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"{notebook.name} was interrupted; {kept}") from None
     except Exception as error:
-        # A dead kernel, a time limit, a full disk: papermill and its client share no base class for these.
+        # A dead kernel, a time limit, a full disk: papermill and its client share no base class
+        # for these.
         reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
     stopped = stopped_at(read_notebook(output), reason)
     if stopped:
@@ -218,10 +223,11 @@ def execute(
 def execute_many(
     runs: Iterable[tuple[Notebook, Mapping, Path]], jobs: int = 2, stream=None
 ) -> Iterator[tuple[Notebook, float, RunFailed | None]]:
-    """Execute notebooks, `jobs` at a time; yields each as it ends, with its seconds and why it failed.
+    """Execute notebooks, `jobs` at a time; yields each as it ends, with its seconds and why it
+    failed.
 
-    Papermill waits while kernels compute, so threads are enough. One that fails does not stop the others;
-    an interrupt ends them all.
+    Papermill waits while kernels compute, so threads are enough. One that fails does not stop the
+    others; an interrupt ends them all.
     """
     import_papermill()  # once, before threads ask for it
     from .engine import STOP

@@ -1,4 +1,5 @@
-"""The built book as a reader meets it: in a browser, light and dark, on a wide and on a narrow screen."""
+"""The built book as a reader meets it: in a browser, light and dark, on a wide and on a narrow
+screen."""
 
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -49,10 +50,12 @@ FIRST_MODULE = {"include": ["article section section"]}
 
 
 def violations(axe, page, context=None, **options) -> list[str]:
-    """Whatever axe finds. Preloading serves one rule on style sheets, which a page from disk may not read."""
+    """Whatever axe finds. Preloading serves one rule on style sheets, which a page from disk may
+    not read."""
     options = {"preload": False, "resultTypes": ["violations"], **options}
     return [
-        f"axe {v['id']} ({len(v['nodes'])}×): " + "; ".join(node["html"][:120] for node in v["nodes"][:3])
+        f"axe {v['id']} ({len(v['nodes'])}×): "
+        + "; ".join(node["html"][:120] for node in v["nodes"][:3])
         for v in axe.run(page, context=context, options=options).response["violations"]
     ]
 
@@ -72,7 +75,8 @@ def test_every_page_is_whole_quiet_and_accessible(site, open_page, width, scheme
             found = page.evaluate(LOOK)
             assert page.evaluate("document.documentElement.dataset.theme") == scheme
             if path.stem.startswith("api"):
-                # Contrast costs 20 s on these ten thousand elements, whose sections are all generated alike.
+                # Contrast costs 20 s on these ten thousand elements, whose sections are all
+                # generated alike.
                 found += violations(axe, page, rules={"color-contrast": {"enabled": False}})
                 found += violations(axe, page, context=FIRST_MODULE, runOnly=["color-contrast"])
             else:
@@ -100,7 +104,9 @@ def test_front_page_leads_to_the_book(site, open_page):
 def test_internal_links_and_anchors_resolve(site):
     from bs4 import BeautifulSoup
 
-    soups = {p.resolve(): BeautifulSoup(p.read_text("utf8"), "html.parser") for p in html_pages(site)}
+    soups = {
+        p.resolve(): BeautifulSoup(p.read_text("utf8"), "html.parser") for p in html_pages(site)
+    }
     anchors = {p: {tag["id"] for tag in soup.find_all(id=True)} for p, soup in soups.items()}
     broken = []
     for path, soup in soups.items():
@@ -111,7 +117,11 @@ def test_internal_links_and_anchors_resolve(site):
             target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
             if not target.exists():
                 broken.append(f"{path.name} → {link['href']}: no such file")
-            elif parts.fragment and target in anchors and unquote(parts.fragment) not in anchors[target]:
+            elif (
+                parts.fragment
+                and target in anchors
+                and unquote(parts.fragment) not in anchors[target]
+            ):
                 broken.append(f"{path.name} → {link['href']}: no such place")
     assert not broken, "\n".join(broken)
 
