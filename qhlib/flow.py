@@ -1,10 +1,10 @@
 """Gradient flow past separability: one generator, and the steppers that move it.
 
-Conventions. The curve ``d theta/dt = -grad L`` is the same in every clock. With ``ell = log(1/L)`` and
-``g = grad ell`` the steppers use *loss time*, ``d theta / d ell = g / |g|^2``, in which a step of length c
-raises ell by c to first order, or *log-loss time*, in which the cost of going far grows with log(ell) only.
-The loss itself is never formed. Shapes: S seeds in the leading axis, ``theta`` is (S, p), margins are (S, k),
-float64. ell is dimensionless (nats).
+Conventions. The curve ``d theta/dt = -grad L`` is the same in every clock. With ``ell = log(1/L)``
+and ``g = grad ell`` the steppers use *loss time*, ``d theta / d ell = g / |g|^2``, in which a step
+of length c raises ell by c to first order, or *log-loss time*, in which the cost of going far
+grows with log(ell) only. The loss itself is never formed. Shapes: S seeds in the leading axis,
+``theta`` is (S, p), margins are (S, k), float64. ell is dimensionless (nats).
 
 ============================  ===================================================================
 :class:`Euler` (the default)  explicit; any number of seeds; right for models with kinks
@@ -14,15 +14,16 @@ float64. ell is dimensionless (nats).
 :class:`Far`                  one seed, smooth, any start: the other three in the right order
 ============================  ===================================================================
 
-Fidelity comes for free: it is the rise of ell over the rise that the clock promised. It is 1 on a faithful
-flow of a smooth model and approaches 1 as the steps shrink. A fidelity that stays away from 1 for every step
-length means that the flow slides along kinks (ReLU boundaries); one that moves towards 1 means the step was
-too long.
+Fidelity comes for free: it is the rise of ell over the rise that the clock promised. It is 1 on a
+faithful flow of a smooth model and approaches 1 as the steps shrink. A fidelity that stays away
+from 1 for every step length means that the flow slides along kinks (ReLU boundaries); one that
+moves towards 1 means the step was too long.
 """
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -82,16 +83,17 @@ class FlowError(RuntimeError):
 
 
 class Stepper(Protocol):
-    """How a flow moves: ``run`` moves ``flow`` and yields the fidelity (S,) at each value of ``at``.
+    """How a flow moves: ``run`` moves ``flow`` and yields the fidelity (S,) at each value of
+    ``at``.
 
     Without ``at`` it yields at every step until all seeds have reached ``until``. It raises
-    :class:`FlowError` through ``flow.stop`` when it cannot go on, :class:`ValueError` for a start that it
-    does not take.
+    :class:`FlowError` through ``flow.stop`` when it cannot go on, :class:`ValueError` for a start
+    that it does not take.
     """
 
     def run(
         self, flow: "Flow", at: Sequence[float] | None, until: float = math.inf
-    ) -> Iterator[np.ndarray]: ...
+    ) -> Iterator[np.ndarray | float]: ...
 
 
 def follow(
@@ -104,16 +106,17 @@ def follow(
     stepper: Stepper | None = None,
     max_evaluations: int = 1_000_000,
 ) -> Iterator[State]:
-    """Follow gradient flow on the exponential loss, ``d theta/dt = -grad L``, to prescribed losses.
+    """Follow gradient flow on the exponential loss, ``d theta/dt = -grad L``, to prescribed
+    losses.
 
     Args:
         model: scores ``model(params, X)``.
         data: inputs and labels.
         params: the starting point, stacked (S, ...).
-        at: increasing values of ell. A state is yielded exactly there (to 1e-9, relative), for all seeds
-            at once, and nowhere else.
-        until: without ``at``, the start and every step are yielded until every seed has reached this ell,
-            or the caller leaves the loop (:class:`Euler` and :class:`Heun` only).
+        at: increasing values of ell. A state is yielded exactly there (to 1e-9, relative), for all
+            seeds at once, and nowhere else.
+        until: without ``at``, the start and every step are yielded until every seed has reached
+            this ell, or the caller leaves the loop (:class:`Euler` and :class:`Heun` only).
         stepper: how to move, see the table above; ``Euler()`` by default.
         max_evaluations: limit on gradient evaluations.
 
@@ -121,10 +124,10 @@ def follow(
         A :class:`State` for each value of ``at``, in order.
 
     Raises:
-        FlowError: if a value cannot be reached: the limit, a critical point, numbers that are not finite, a
-            solver that gave up or left the flow.
-        ValueError: if ``at`` does not increase or lies below the starting point, or the stepper does not
-            take this start or these data.
+        FlowError: if a value cannot be reached: the limit, a critical point, numbers that are not
+            finite, a solver that gave up or left the flow.
+        ValueError: if ``at`` does not increase or lies below the starting point, or the stepper
+            does not take this start or these data.
 
     >>> data = Data(torch.eye(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64))
     >>> start = {"w": torch.tensor([[1.0, 0.5]], dtype=torch.float64)}
@@ -135,19 +138,13 @@ def follow(
     stepper = stepper or Euler()
     targets = None if at is None else [float(value) for value in at]
     if targets is None and not isinstance(stepper, _Explicit):
-        raise ValueError(
-            f"{type(stepper).__name__} needs the values of log(1/L) to stop at: give at"
-        )
-    if targets is not None and (
-        not targets or any(not b > a for a, b in zip(targets, targets[1:], strict=False))
-    ):
+        raise ValueError(f"{stepper} needs the values of log(1/L) to stop at: give at")
+    if targets is not None and (not targets or not all(b > a for a, b in pairwise(targets))):
         raise ValueError(f"at must be a non-empty increasing list of log(1/L), got {at!r}")
     flow = Flow(model, data, params, max_evaluations)
     if targets and (flow.ell > targets[0] + LANDING * max(1, abs(targets[0]))).any():
-        raise ValueError(
-            f"the flow starts at log(1/L) = {flow.ell.max():.6g}, above the first value of at, "
-            f"{targets[0]:.6g}"
-        )
+        top = f"{flow.ell.max():.6g}"
+        raise ValueError(f"the flow starts at log(1/L) = {top}, above the first of at, {at[0]}")
     for fidelity in stepper.run(flow, targets, until):
         yield flow.state(fidelity)
 
@@ -156,7 +153,8 @@ class Flow:
     """Where a flow is and what it has cost: the part that all steppers share.
 
     Attributes:
-        theta, q, ell, g: the current point: (S, p), margins (S, k), log(1/L) as an array (S,), gradient.
+        theta, q, ell, g: the current point: (S, p), margins (S, k), log(1/L) as an array (S,),
+        gradient.
         steps, evaluations: so far.
     """
 
@@ -169,10 +167,8 @@ class Flow:
     def count(self) -> None:
         """One more evaluation; raises :class:`FlowError` at the limit."""
         if self.evaluations >= self.limit:
-            raise self.stop(
-                f"The limit of {self.limit} evaluations was reached: raise max_evaluations, or ask for a "
-                "smaller log(1/L)."
-            )
+            why = f"The limit of {self.limit} evaluations was reached"
+            raise self.stop(f"{why}: raise max_evaluations, or ask for a smaller log(1/L).")
         self.evaluations += 1
 
     def evaluate(self, theta: Tensor) -> tuple[Tensor, np.ndarray, Tensor]:
@@ -183,7 +179,7 @@ class Flow:
 
     def settle(self, vector: np.ndarray) -> None:
         """Make the (p,) array of a single seed the current point."""
-        self.theta, self.q = self.tensor(vector), None
+        self.theta, self.q = self.tensor(vector.copy()), None
 
     def tensor(self, vector: np.ndarray) -> Tensor:  # (1, p)
         """A (p,) array as stacked flat parameters, where the parameters lie."""
@@ -196,10 +192,8 @@ class Flow:
             with torch.no_grad():
                 self.q = margins(self.model, self.data, params)
             self.ell = _host(log_inverse_loss(self.q))
-        ell, fidelity = (
-            torch.as_tensor(value, dtype=self.theta.dtype, device=self.theta.device)
-            for value in (self.ell, np.broadcast_to(fidelity, self.ell.shape).copy())
-        )
+        ell = torch.as_tensor(self.ell, dtype=self.theta.dtype, device=self.theta.device)
+        fidelity = ell.new_tensor(fidelity).expand_as(ell)
         return State(ell, self.q, params, self.steps, self.evaluations, fidelity)
 
     def stop(self, why: str) -> FlowError:
@@ -223,8 +217,8 @@ def _positive(values: np.ndarray, instead: float) -> np.ndarray:
 
 
 class _Explicit:
-    """What Euler and Heun share. Before separation, where ``|g|`` can be tiny, a step moves theta by at most
-    ``stretch |theta|``: near the origin that is the clock ``ds = L dt``."""
+    """What Euler and Heun share. Before separation, where ``|g|`` can be tiny, a step moves theta
+    by at most ``stretch |theta|``: near the origin that is the clock ``ds = L dt``."""
 
     def __post_init__(self):
         if not self.step > 0 or not self.stretch > 0:
@@ -238,9 +232,8 @@ class _Explicit:
             yield np.ones_like(flow.ell)
         for goal in [until] if at is None else at:
             while True:
-                remaining = goal - flow.ell
-                near = LANDING * max(1.0, abs(goal))
-                done = remaining <= 0 if at is None else np.abs(remaining) <= near
+                left = goal - flow.ell
+                done = left <= 0 if at is None else np.abs(left) <= LANDING * max(1.0, abs(goal))
                 if done.all():
                     break
                 length, size = (
@@ -248,37 +241,35 @@ class _Explicit:
                 )
                 if not (np.isfinite(flow.ell).all() and np.isfinite(length).all()):
                     raise flow.stop(
-                        "A margin or gradient is no longer finite: start closer to the data's scale or take "
-                        "a smaller step."
+                        "A margin or gradient is not finite: take smaller data or steps."
                     )
                 if (~done & (length == 0)).any():
-                    raise flow.stop(
-                        "The gradient vanished for a seed: it sits at a critical point, start it elsewhere."
-                    )
-                want = np.where(done, 0.0, own if at is None else np.minimum(own, remaining))
-                # relative motion first: far from separation 1/|g|^2 would throw theta across the landscape
+                    raise flow.stop("The gradient vanished for a seed: start it elsewhere.")
+                want = np.where(done, 0.0, own if at is None else np.minimum(own, left))
+                # far from separation 1/|g|^2 would throw theta across the landscape
                 want = np.minimum(want, _positive(self.stretch * size * length, np.inf))
                 square = _positive(length, 1.0) ** 2
                 trial, found, accept, own = self.attempt(flow, want, own, size, square)
                 own, accept = np.where(done, self.step, own), accept | done
+                self.take(flow, trial, found, accept)
                 clock = clock + want * accept
-                flow.steps += 1
-                if accept.all():
-                    flow.theta, (flow.q, flow.ell, flow.g) = trial, found
-                else:
-                    keep = torch.as_tensor(accept, device=trial.device)[:, None]
-                    flow.theta = torch.where(keep, trial, flow.theta)
-                    flow.q, flow.g = (
-                        torch.where(keep, new, old)
-                        for new, old in ((found[0], flow.q), (found[2], flow.g))
-                    )
-                    flow.ell = np.where(accept, found[1], flow.ell)
                 if at is None:
                     yield _ratio(flow.ell - risen, clock)
                     clock, risen = np.zeros_like(clock), flow.ell
             if at is not None:
                 yield _ratio(flow.ell - risen, clock)
                 clock, risen = np.zeros_like(clock), flow.ell
+
+    @staticmethod
+    def take(flow, trial, found, accept) -> None:
+        """Move the seeds that accept."""
+        flow.steps += 1
+        if not accept.all():
+            keep = torch.as_tensor(accept, device=trial.device)[:, None]
+            trial = torch.where(keep, trial, flow.theta)
+            q, g = torch.where(keep, found[0], flow.q), torch.where(keep, found[2], flow.g)
+            found = q, np.where(accept, found[1], flow.ell), g
+        flow.theta, (flow.q, flow.ell, flow.g) = trial, found
 
 
 def _ratio(rise: np.ndarray, clock: np.ndarray) -> np.ndarray:
@@ -287,7 +278,8 @@ def _ratio(rise: np.ndarray, clock: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Euler(_Explicit):
-    """Euler steps in loss time, ``theta + c g / |g|^2``: right for models with kinks, any number of seeds.
+    """Euler steps in loss time, ``theta + c g / |g|^2``: right for models with kinks, any number
+    of seeds.
 
     A step that loses ground is taken again at half the length.
 
@@ -304,7 +296,8 @@ class Euler(_Explicit):
     stretch: float = 0.1
 
     def attempt(self, flow, want, own, size, square):
-        """A trial step of ``want``: the point, its evaluation, who accepts it, the next step lengths."""
+        """A trial step of ``want``: the point, its evaluation, who accepts it, the next step
+        lengths."""
         trial = _move(flow.theta, want / square, flow.g)
         found = flow.evaluate(trial)
         rise = found[1] - flow.ell
@@ -318,8 +311,8 @@ class Euler(_Explicit):
 class Heun(_Explicit):
     """Heun's method in loss time, each seed choosing its own step: for smooth models.
 
-    The embedded error estimate stays below ``tol |theta| / max(1, ell)`` per step: margins are of size ell
-    and enter the loss through ``e^-q``, so they must be right absolutely, not relatively.
+    The embedded error estimate stays below ``tol |theta| / max(1, ell)`` per step: margins are of
+    size ell and enter the loss through ``e^-q``, so they must be right absolutely, not relatively.
 
     Attributes:
         tol: relative local error per step, in (0, 1).
@@ -358,31 +351,32 @@ class Heun(_Explicit):
 def _one_seed(flow: Flow, stepper: Stepper) -> np.ndarray:
     """The flow's (p,) array; refuses stacked seeds."""
     if len(flow.ell) != 1:
-        name = type(stepper).__name__
-        raise ValueError(f"{name} takes one seed, got {len(flow.ell)}: loop over them")
+        raise ValueError(f"{stepper} takes one seed, got {len(flow.ell)}: loop over them")
     return _host(flow.theta[0])
 
 
 @dataclass(frozen=True)
 class Implicit:
-    """An implicit solver in log-loss time, ``d theta / dx = N g``: far asymptotics of one smooth seed.
+    """An implicit solver in log-loss time, ``d theta / dx = N g``: far asymptotics of one smooth
+    seed.
 
-    ``N = ell |theta|^2 / <theta, g>^2``, so that ``d log ell / dx = 1 / cos^2(theta, g)``, which is 1 once
-    the direction has settled: the cost grows with log(ell). The Jacobian of the field is ``N H + N g (g /
-    ell + 2 theta / |theta|^2 - 2 (g + H theta) / <theta, g>)^T`` with the Hessian H of ell (p up to a few
-    hundred). The data must be separated at the start.
+    ``N = ell |theta|^2 / <theta, g>^2``, so that ``d log ell / dx = 1 / cos^2(theta, g)``, which
+    is 1 once the direction has settled: the cost grows with log(ell). The Jacobian of the field is
+    ``N H + N g (g / ell + 2 theta / |theta|^2 - 2 (g + H theta) / <theta, g>)^T`` with the Hessian
+    H of ell (p up to a few hundred). The data must be separated at the start.
 
-    Not ``N = ell / |g|^2``: near a KKT point g is a sum of large terms that cancel, so ``|g|^2`` answers a
-    margin error of 1e-4 with a factor, and Newton's iteration fails unless steps are tiny. On a
-    seven-parameter diagonal model that clock took twenty times longer.
+    Not ``N = ell / |g|^2``: near a KKT point g is a sum of large terms that cancel, so ``|g|^2``
+    answers a margin error of 1e-4 with a factor, and Newton's iteration fails unless steps are
+    tiny. On a seven-parameter diagonal model that clock took twenty times longer.
 
-    SciPy's solvers can jump off the curve and report success. The rise of log ell in each step is therefore
-    compared with the promise, the integral of ``1 / cos^2``; a step off by more than 2 % is an error.
+    SciPy's solvers can jump off the curve and report success. The rise of log ell in each step is
+    therefore compared with the promise, the integral of ``1 / cos^2``; a step off by more than 2 %
+    is an error.
 
     Attributes:
-        rtol: relative tolerance of the solver (the absolute one is ``rtol |theta| / sqrt(p)`` at the start).
-            None: ``0.1 / at[-1]`` within [1e-10, 1e-6] ([1e-10, 1e-5] for flows that end by 1000), because
-            margins of size ell have to be right to much less than 1.
+        rtol: relative tolerance of the solver (the absolute one is ``rtol |theta| / sqrt(p)`` at
+            the start). None: ``0.1 / at[-1]`` within [1e-10, 1e-6] ([1e-10, 1e-5] for flows that
+            end by 1000), because margins of size ell have to be right to much less than 1.
         method: one of :data:`SOLVERS`.
         max_step: longest step in x; short enough that the solver cannot jump over a bend unseen.
 
@@ -425,28 +419,17 @@ class Implicit:
             raise ValueError(
                 "Implicit starts where the data are separated: use Far, or Heun up to there"
             )
-        # the solver never gets as far as this bound: the loop leaves when the last target is passed
-        solver = SOLVERS[self.method](
-            lambda _x, vector: look(vector)[2],
-            0.0,
-            start,
-            1e6,
-            rtol=rtol,
-            atol=rtol * np.linalg.norm(start) / math.sqrt(start.size),
-            jac=field_jacobian,
-            max_step=self.max_step,
-            first_step=min(1e-3, self.max_step),
-        )
+        atol = rtol * np.linalg.norm(start) / math.sqrt(start.size)
+        tolerances = {"rtol": rtol, "atol": atol, "max_step": self.max_step}
+        tolerances["first_step"] = min(1e-3, self.max_step)
+        # the solver never gets as far as 1e6: the loop leaves when the last target is passed
+        field = lambda _x, vector: look(vector)[2]  # noqa: E731
+        solver = SOLVERS[self.method](field, 0.0, start, 1e6, jac=field_jacobian, **tolerances)
         slope, risen, promised = g @ velocity / ell, 0.0, 0.0  # slope of log ell in x
         for target in at:
             while ell < target:
                 before, first = ell, slope
-                # far-off trial points of the Newton iteration may overflow; the solver rejects them itself
-                with np.errstate(all="ignore"):
-                    message = solver.step()
-                flow.steps += 1
-                if solver.status == "failed":
-                    raise flow.stop(f"{self.method} gave up ({message}): use a smaller max_step.")
+                _step(flow, solver)
                 ell, g, velocity = look(solver.y)
                 rise, slope = math.log(ell / before) if ell > 0 else math.nan, g @ velocity / ell
                 due = 0.5 * (solver.t - solver.t_old) * (first + slope)
@@ -455,19 +438,29 @@ class Implicit:
                         f"{self.method} left the flow: use a smaller rtol or max_step."
                     )
                 risen, promised = risen + rise, promised + due
-                flow.settle(solver.y.copy())
+                flow.settle(solver.y)
             if solver.t > 0:
                 # x as a cubic of log ell: its value and slope are known at both ends of the step
                 u = math.log(target / before) / rise
                 guess = (1 - u) ** 2 * (1 + 2 * u) * solver.t_old + u**2 * (3 - 2 * u) * solver.t
                 guess += u * (1 - u) * rise * ((1 - u) / first - u / slope)
                 flow.settle(_land(look, solver, target, guess))
-            yield np.array([risen / promised if promised > 0 else 1.0])
+            yield risen / promised if promised > 0 else 1.0
             risen = promised = 0.0
 
 
+def _step(flow: Flow, solver: scipy.integrate.OdeSolver) -> None:
+    """One step of a solver."""
+    with np.errstate(all="ignore"):  # far-off trial points may overflow; it rejects them itself
+        message = solver.step()
+    flow.steps += 1
+    if solver.status == "failed":
+        raise flow.stop(f"{type(solver).__name__} gave up ({message}): change rtol or max_step.")
+
+
 def _land(look, solver, target: float, x: float) -> np.ndarray:
-    """The point of the solver's last step at which ell is ``target``: Newton's method on log ell."""
+    """The point of the solver's last step at which ell is ``target``: Newton's method on log
+    ell."""
     dense = solver.dense_output()
     for _ in range(12):
         x = min(solver.t, max(solver.t_old, x))
@@ -482,10 +475,11 @@ def _land(look, solver, target: float, x: float) -> np.ndarray:
 def affine_margins(
     model: Model, data: Data, params: Params
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """``(q0, J)`` with ``q = q0 + J theta``, (k,) and (k, p), if margins are affine in theta, or None. S = 1.
+    """``(q0, J)`` with ``q = q0 + J theta``, (k,) and (k, p), if margins are affine in theta, or
+    None. S = 1.
 
-    Checked at a random point, its opposite and farther ones, where a model that is not affine would agree
-    only by accident.
+    Checked at a random point, its opposite and farther ones, where a model that is not affine
+    would agree only by accident.
 
     >>> data = Data(torch.eye(2).double(), torch.ones(2).double())
     >>> affine_margins(lambda p, X: p["w"] @ X.T, data, {"w": torch.ones(1, 2).double()})[1].tolist()
@@ -510,10 +504,11 @@ def affine_margins(
 class Affine:
     """SciPy's LSODA with the exact Jacobian, for one seed of a linear model, from any start.
 
-    Two clocks, one curve: ``d theta / ds = g`` until the data are separated (ell = 1), where ``|g|`` stays
-    bounded away from zero and infinity; then ``d theta / dx = e^x g / |g|^2``, in which ``ell = ell0 + e^x -
-    1`` is the clock itself, and every step whose ell is off by more than 0.1 % is an error. NumPy alone,
-    because autograd costs ten times the arithmetic of so small a model.
+    Two clocks, one curve: ``d theta / ds = g`` until the data are separated (ell = 1), where
+    ``|g|`` stays bounded away from zero and infinity; then ``d theta / dx = e^x g / |g|^2``, in
+    which ``ell = ell0 + e^x - 1`` is the clock itself, and every step whose ell is off by more
+    than 0.1 % is an error. NumPy alone, because autograd costs ten times the arithmetic of so
+    small a model.
 
     Attributes:
         rtol: relative tolerance of the solver.
@@ -536,103 +531,75 @@ class Affine:
             raise ValueError("the margins are not affine in the parameters: use Far or Implicit")
         q0, J = affine
 
-        def look(vector: np.ndarray) -> tuple[float, np.ndarray]:
-            """ell and the weights."""
+        def look(vector: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+            """ell, its gradient and the weights."""
             flow.count()
             q = q0 + J @ vector
             low = q.min()
             w = np.exp(low - q)
             total = w.sum()
-            return low - math.log(total), w / total
+            w /= total
+            return low - math.log(total), w @ J, w
 
-        def hessian(g: np.ndarray, w: np.ndarray) -> np.ndarray:
-            return np.outer(g, g) - (J.T * w) @ J
+        def solver_from(vector, span, rtol, late):
+            def field(x, vector):
+                g = look(vector)[1]
+                return math.exp(x) / (g @ g) * g if late else g
 
-        def its_jacobian(vector: np.ndarray) -> np.ndarray:
-            w = look(vector)[1]
-            return hessian(w @ J, w)
+            def field_jacobian(x, vector):
+                _, g, w = look(vector)
+                H, gg = np.outer(g, g) - (J.T * w) @ J, g @ g
+                return math.exp(x) * (H / gg - 2 * np.outer(g, H @ g) / gg**2) if late else H
 
-        def in_loss_time(x: float, vector: np.ndarray) -> np.ndarray:
-            g = look(vector)[1] @ J
-            return (math.exp(x) / (g @ g)) * g
-
-        def jacobian_in_loss_time(x: float, vector: np.ndarray) -> np.ndarray:
-            w = look(vector)[1]
-            g = w @ J
-            H, gg = hessian(g, w), g @ g
-            return math.exp(x) * (H / gg - 2 * np.outer(g, H @ g) / gg**2)
-
-        def solver_from(vector, field, jac, span, rtol, **more):
-            # first_step: LSODA's own guess can jump over the whole beginning
             atol = self.rtol * max(np.linalg.norm(vector), 1e-3) / math.sqrt(J.shape[1])
-            first = min(1e-3, span)
-            tolerances = {"rtol": rtol, "atol": atol, "first_step": first}
-            return SOLVERS["LSODA"](field, 0.0, vector, span, jac=jac, **tolerances, **more)
+            # first_step: LSODA's own guess can jump over the whole beginning
+            tolerances = {"rtol": rtol, "atol": atol, "first_step": min(1e-3, span)}
+            tolerances["max_step"] = 0.5 if late else np.inf
+            return SOLVERS["LSODA"](field, 0.0, vector, span, jac=field_jacobian, **tolerances)
 
         ell, solver = look(vector)[0], None
         for target in [*(value for value in at if value < 1), 1.0]:
             while ell < target:
-                # what is wrong before separation is forgotten after it: a looser tolerance changes no digit
-                # that is tested
-                solver = solver or solver_from(
-                    vector,
-                    lambda _s, v: look(v)[1] @ J,
-                    lambda _s, v: its_jacobian(v),
-                    1e9,
-                    max(self.rtol, 1e-4),
-                )
-                solver.step()
-                flow.steps += 1
-                if solver.status != "running":
-                    raise flow.stop("LSODA did not separate the data: are they separable?")
-                flow.settle(solver.y.copy())
+                # errors from before separation are forgotten after it: a looser tolerance will do
+                solver = solver or solver_from(vector, 1e9, max(self.rtol, 1e-4), False)
+                _step(flow, solver)
+                if solver.status == "finished":
+                    raise flow.stop("The data were not separated: are they separable?")
+                flow.settle(solver.y)
                 ell = look(solver.y)[0]
             if solver:
                 dense = solver.dense_output()
-                low, high = solver.t_old, solver.t
-                root = brentq(lambda s: look(dense(s))[0] - target, low, high, xtol=1e-15)  # noqa: B023
-                vector = dense(root)
+                miss = lambda s: look(dense(s))[0] - target  # noqa: B023, E731
+                vector = dense(brentq(miss, solver.t_old, solver.t, xtol=1e-15))
             if target < 1:
                 flow.settle(vector)
-                yield np.ones(1)
-        late = [value for value in at if value >= 1]
-        if not late:
-            return
-        ell0 = look(vector)[0]
+                yield 1.0
+        ell0, late = look(vector)[0], [value for value in at if value >= 1]
         clocks = [math.log1p(max(target - ell0, 0.0)) for target in late]
-        span = clocks[-1] or 1.0
-        solver = solver_from(
-            vector, in_loss_time, jacobian_in_loss_time, span, self.rtol, max_step=0.5
-        )
-        fidelity = 1.0
+        fidelity, span = 1.0, max([*clocks, 0.0]) or 1.0
+        solver = solver_from(vector, span, self.rtol, True)
         for clock, target in zip(clocks, late, strict=True):
             while solver.t * (1 + 1e-14) < clock:
-                # trial points of the corrector may overflow; the solver rejects them itself
-                with np.errstate(all="ignore"):
-                    message = solver.step()
-                flow.steps += 1
-                if solver.status == "failed":
-                    raise flow.stop(f"LSODA gave up ({message}): use another rtol.")
+                _step(flow, solver)
                 fidelity = look(solver.y)[0] / (ell0 + math.expm1(solver.t))
                 if not abs(fidelity - 1) <= 1e-3:
                     raise flow.stop("LSODA left the flow: use a smaller rtol.")
-                flow.settle(solver.y.copy())
+                flow.settle(solver.y)
             point = solver.dense_output()(clock) if clock else vector
             # the solver's ell is off by its tolerance; a step along the flow lands exactly
             for _ in range(3):
-                ell, w = look(point)
-                g = w @ J
+                ell, g, _w = look(point)
                 point = point + (target - ell) / (g @ g) * g
             flow.settle(point)
-            yield np.array([fidelity])
+            yield fidelity
 
 
 @dataclass(frozen=True)
 class Far:
     """One smooth seed from any start to the far asymptotics.
 
-    :class:`Affine` where the margins are affine in the parameters; otherwise ``Heun(1e-3)`` until ell is
-    ``begin``, then :class:`Implicit`.
+    :class:`Affine` where the margins are affine in the parameters; otherwise ``Heun(1e-3)`` until
+    ell is ``begin``, then :class:`Implicit`.
 
     Attributes:
         begin: an ell at which the data are separated, > 0.
@@ -658,10 +625,8 @@ class Far:
             yield from Affine(self.rtol or 1e-6).run(flow, at)
             return
         early = [value for value in at if value <= self.begin]
-        if early:
-            yield from Heun(1e-3).run(flow, early)
+        yield from Heun(1e-3).run(flow, early)
         if len(early) < len(at):
             if flow.ell[0] < self.begin:
-                for _ in Heun(1e-3).run(flow, [self.begin]):
-                    pass
+                next(Heun(1e-3).run(flow, [self.begin]))
             yield from implicit.run(flow, at[len(early) :])

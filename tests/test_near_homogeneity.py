@@ -1,4 +1,5 @@
-"""Nearly homogeneous networks: constants against closed forms, polynomials against their equation, kinks against KKT."""
+"""Nearly homogeneous networks: constants against closed forms, polynomials against their equation,
+kinks against KKT."""
 
 import math
 from functools import partial
@@ -121,7 +122,8 @@ def test_modified_margin_of_an_exactly_homogeneous_model_is_the_smoothed_one():
 
 
 def test_kinks_make_a_parked_relu_a_kkt_point():
-    """Two points at an acute angle: at the optimum each unit is parked on the other's point, with slope cos."""
+    """Two points at an acute angle: at the optimum each unit is parked on the other's point, with
+    slope cos."""
     cos = 0.3
     sin = math.sqrt(1 - cos**2)
     X = torch.tensor([[1.0, 0.0], [cos, sin]], dtype=torch.float64)
@@ -146,7 +148,8 @@ def test_kinks_make_a_parked_relu_a_kkt_point():
         -1, 2
     )  # slope 0 and slope 1, seen from the side that was taken
     assert shares.shape == (2, 2)
-    # with an obtuse angle the same construction would need the slope cos < 0: not Clarke, but in the range of phi'
+    # with an obtuse angle the same construction would need the slope cos < 0: not Clarke, but in
+    # the range of phi'
     cos = -0.1
     sin = math.sqrt(1 - cos**2)
     X = torch.tensor([[1.0, 0.0], [cos, sin]], dtype=torch.float64)
@@ -172,7 +175,7 @@ def test_kinks_make_a_parked_relu_a_kkt_point():
 def test_kinks_want_one_layer_of_activations():
     data = Data(torch.ones(1, 1, dtype=torch.float64), torch.ones(1, dtype=torch.float64))
     finder = activation_kinks(lambda p, X, phi: phi(phi(p["w"] @ X.T)), data, 1.0)
-    with pytest.raises(ValueError, match="applies 2"):
+    with pytest.raises(ValueError, match="has 2"):
         finder({"w": torch.ones(1, 1, dtype=torch.float64)}, torch.zeros(1, 1, 1))
 
 
