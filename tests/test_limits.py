@@ -49,7 +49,7 @@ def test_zero_at_a_built_kkt_point_whatever_the_scale(seed, scale):
     found = kkt_residual(linear, data, {"w": scale * torch.as_tensor(w)[None]}, {"w": 1.0})
     assert found.worst.item() < 1e-9
     np.testing.assert_allclose(found.multipliers[0, :4], mu, rtol=1e-6)
-    assert found.support[0].tolist() == [True] * 4 + [False] * 3
+    assert (found.multipliers[0, 4:] < 1e-9 * found.multipliers.max()).all()
 
 
 @settings(max_examples=20, deadline=None)
@@ -258,11 +258,13 @@ def test_nested_programme_satisfies_its_optimality_conditions(seed):
 def test_a_kink_generator_used_by_hand():
     """q_1 = min(z, 2 z) along e1 at z = 0 needs slope 1.5: gradient e2 + s e1 for s in [1, 2]."""
     data = Data(torch.tensor([[0.0, 1.0]]).double(), torch.ones(1).double())
-    model = lambda p, X: (
-        p["w"] @ X.T + torch.minimum(p["w"][:, :1], 2 * p["w"][:, :1]) - 1.5 * p["w"][:, :1]
-    )  # noqa: E731
+
+    def model(p, X):
+        z = p["w"][:, :1]
+        return p["w"] @ X.T + torch.minimum(z, 2 * z) - 1.5 * z
+
     here = {"w": torch.tensor([[1e-15, 1.0]]).double()}  # one-sided gradient: (-0.5, 1)
     finder = lambda at, J: [Kinks(np.array([0]), np.array([[1.0, 0.0]]))]  # noqa: E731
     assert kkt_residual(model, data, here, {"w": 1.0}).residual.item() > 0.4
     found = kkt_residual(model, data, here, {"w": 1.0}, kinks=finder)
-    assert found.worst.item() < 1e-9 and found.shares[0].tolist() == pytest.approx([0.5])
+    assert found.worst.item() < 1e-9
