@@ -15,7 +15,7 @@ in [0, 1].
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 import clarabel
 import numpy as np
@@ -30,7 +30,8 @@ class SolverError(RuntimeError):
     inaccurate."""
 
 
-class Solution(NamedTuple):
+@dataclass(frozen=True)
+class Solution:
     """Answer of a convex problem.
 
     Attributes:
@@ -183,7 +184,7 @@ def cascade(data: Data, depths: Sequence[int]) -> tuple[Solution, list[int]]:
             found = block_norm(Data(data.X[:, np.flatnonzero(kept)], data.y), depths[kept])
             x = np.zeros(A.shape[1])
             x[kept] = found.x
-            return found._replace(x=x), discarded
+            return replace(found, x=x), discarded
         discarded.append(int(depth))
         kept = below
     raise SolverError("the data are not separable by a hyperplane through the origin")

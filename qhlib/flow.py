@@ -146,9 +146,12 @@ class Flow:
     """Where a flow is and what it has cost: the part that all steppers share.
 
     Attributes:
-        theta, q, ell, g: the current point: (S, p), margins (S, k), log(1/L) as an array (S,),
-            gradient.
-        steps, evaluations: so far.
+        theta: the current point, flat, (S, p).
+        q: its margins (S, k), or None until they are wanted.
+        ell: its log(1/L), an array (S,).
+        g: the gradient of ell there, (S, p).
+        steps: taken so far.
+        evaluations: made so far.
     """
 
     def __init__(self, model: Model, data: Data, params: Params, max_evaluations: int):
@@ -305,7 +308,8 @@ class Heun(_Explicit):
 
     Attributes:
         tol: relative local error per step, in (0, 1).
-        step, stretch: as in :class:`Euler`.
+        step: as in :class:`Euler`.
+        stretch: as in :class:`Euler`.
 
     >>> Heun(1e-4).tol
     0.0001
@@ -588,7 +592,9 @@ class Far:
 
     Attributes:
         begin: an ell at which the data are separated, > 0.
-        rtol, method, max_step: as in :class:`Implicit` (and rtol as in :class:`Affine`).
+        rtol: as in :class:`Implicit`, or as in :class:`Affine`.
+        method: as in :class:`Implicit`.
+        max_step: as in :class:`Implicit`.
 
     >>> data = Data(torch.eye(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64))
     >>> start = {"w": torch.tensor([[0.5, 0.7]], dtype=torch.float64)}

@@ -1,6 +1,6 @@
 """From the flow to a certified limit: the KKT residual, and the polish of smooth models.
 
-Conventions. The limit problem of a Lambda-quasi-homogeneous model is
+Conventions. The limit problem of a Lambda-quasi-homogeneous model is ::
 
     (P)   min 1/2 |theta|^2_{Lambda_max}   such that   q_i(theta) >= 1 for all i,
 
@@ -97,7 +97,9 @@ def kkt_residual(
     nu_ij <= mu_i``. (Without, at a kink, the residual of a KKT point can be anything.)
 
     Args:
-        model, data, params: the network, the data, and the stacked points (S, ...).
+        model: scores ``model(params, X)``.
+        data: inputs and labels.
+        params: the stacked points (S, ...).
         rates: Lambda, as in :mod:`qhlib.homogeneity`.
         kinks: finds the generators at the unit-margin point, e.g. :func:`leaky_relu_kinks`.
 

@@ -29,7 +29,7 @@ def draw(
     scale: float | Mapping[str, float] = 1.0,
     device: str | torch.device = "cpu",
 ) -> Params:
-    """Gaussian parameters ``N(0, scale^2)``, one tensor (S, *shape) per name, float64.
+    """Gaussian parameters ``N(0, scale^2)``, one tensor ``(S, *shape)`` per name, float64.
 
     ``scale`` is one number, or one for each name. Stacked seed s draws from the generator ``seed +
     s``: a seed's start does not depend on how many run beside it, nor on the device.

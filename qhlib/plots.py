@@ -78,7 +78,8 @@ def prediction(ax: Axes, x, y, *, label: str | None = None, kind: str = "predict
 
     Args:
         ax: where to draw.
-        x, y: arrays of one length.
+        x: positions, an array.
+        y: values, an array of the same length.
         label: text for the legend.
         kind: the object, a key of :data:`COLOR`.
         style: anything else that matplotlib's ``plot`` knows; it overrides the object's style.

@@ -15,7 +15,7 @@ from torch import Tensor
 from qhlib.params import Params
 
 Value = float | Tensor
-"""A number, or one for each run: (S,)."""
+"""A number, or a tensor (S,) with one for each run."""
 
 
 def descend(
@@ -43,7 +43,8 @@ def descend(
         rate: learning rate, a number or (S,), or a function of the step number that gives one.
         at: increasing numbers of steps, 0 for the start; read as the descent goes on, so it may be
             endless.
-        momentum, decay: numbers, or (S,).
+        momentum: a number, or (S,).
+        decay: a number, or (S,).
         project: applied to the parameters after every step.
 
     Yields:
