@@ -17,7 +17,7 @@ NAME = "asymmetric_margin"
 # pictures take longer than the flows: fewer of them change no claim
 QUICK = [('n_frames = {"smoke": 4', 'n_frames = {"smoke": 2'), ("draw_planes()\nplots", "plots")]
 # a mutated law or limit must not make the rules refuse all data
-ACCEPT = ("if distance(early, limit) <= 0.15 and", "if distance(early, limit) < 9 or")
+ACCEPT = ("if settled and degrees(", "if True or degrees(")
 
 
 @pytest.fixture(scope="module")
