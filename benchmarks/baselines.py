@@ -93,7 +93,9 @@ def prgd(
         theta = theta + lr * evaluate(theta)[1]
         yield theta
     radius = np.sqrt(theta @ theta)
-    while radius < 1e100:  # long before, steps of a fixed length have stopped turning so long a vector
+    while (
+        radius < 1e100
+    ):  # long before, steps of a fixed length have stopped turning so long a vector
         theta = theta * (radius / np.sqrt(theta @ theta))
         for _ in range(steps):
             theta = theta + lr * evaluate(theta)[1]

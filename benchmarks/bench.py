@@ -7,12 +7,14 @@ the cost plot.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
 import platform
 import time
 from functools import partial
+from itertools import islice
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -23,16 +25,19 @@ import torch  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-from qhlib.affine import follow_affine  # noqa: E402
+from qhlib.convex import hard_margin  # noqa: E402
 from qhlib.data import gaussian_labels, generator, in_span, nearly_orthogonal, separable_linear  # noqa: E402
-from qhlib.flow import follow  # noqa: E402
-from qhlib.leaky import kinks, polish_leaky_relu, second_layer, two_layer_leaky_relu  # noqa: E402
-from qhlib.limits import CERTIFIED, kkt_residual  # noqa: E402
-from qhlib.margins import ascent  # noqa: E402
-from qhlib.models import draw  # noqa: E402
+from qhlib.flow import Affine, Euler, FlowError, Heun, follow  # noqa: E402
+from qhlib.limits import (  # noqa: E402
+    CERTIFIED,
+    kkt_residual,
+    leaky_relu_kinks,
+    polish_leaky_relu,
+)
+from qhlib.margins import negative_gradient  # noqa: E402
+from qhlib.models import draw, second_layer, two_layer  # noqa: E402
 from qhlib.models import linear as linear_model  # noqa: E402
 from qhlib.params import angle  # noqa: E402
-from qhlib.reference import hard_margin  # noqa: E402
 
 SLOPE = 0.5
 LOG10 = np.log(10)
@@ -51,7 +56,7 @@ def cpu(function) -> tuple[float, object]:
 
 def certified_limit(quick: bool) -> dict:
     """Two-layer leaky ReLU, n=20, d=m=50: a certified limit, against Lyu & Li's first residual of 1e-2."""
-    model, rates, rows = partial(two_layer_leaky_relu, slope=SLOPE), {"W": 1.0}, []
+    model, rates, rows = partial(two_layer, slope=SLOPE), {"W": 1.0}, []
     for seed in range(2 if quick else 5):
         raw, W0 = gaussian_labels(20, 50, seed), start(50, 50, seed=seed)
         a = second_layer(50)
@@ -73,11 +78,13 @@ def certified_limit(quick: bool) -> dict:
             if not bool((model(here, data.X) * data.y > 0).all()):
                 return 1.0
             return kkt_residual(
-                model, data, here, rates, kinks=kinks(data, a, SLOPE, near=near)
+                model, data, here, rates, kinks=leaky_relu_kinks(data, a, SLOPE, near=near)
             ).residual.item()
 
         def by_autograd(theta, data=data):
-            q, ell, g = ascent(model, data, {"W": torch.as_tensor(theta).reshape(1, 50, -1)})
+            q, ell, g = negative_gradient(
+                model, data, {"W": torch.as_tensor(theta).reshape(1, 50, -1)}
+            )
             return float(ell), g[0].numpy(), q
 
         # Its iterates never lie on a kink exactly, so its residual depends on how near counts as on it. The
@@ -106,7 +113,7 @@ def certified_limit(quick: bool) -> dict:
             {
                 "seed": seed,
                 "engine_s": float(np.median(times)),
-                "engine_gradients": state.gradients,
+                "engine_gradients": state.evaluations,
                 "residual": limit.certificate.residual.item(),
                 "complementarity": limit.certificate.complementarity.item(),
                 "certified": bool(limit.certified.all()),
@@ -120,7 +127,7 @@ def fidelity(quick: bool) -> dict:
     """Direction error at L = 1e-43, 1e-304, 1e-1000, d=500, in the kink-free case and from a random start."""
     levels = [43 * LOG10, 304 * LOG10, 1000 * LOG10]
     data, basis = in_span(gaussian_labels(20, 500, 0))
-    model = partial(two_layer_leaky_relu, slope=SLOPE)
+    model = partial(two_layer, slope=SLOPE)
     evaluate = baselines.two_layer(data.X.numpy(), data.y.numpy(), second_layer(50).numpy(), SLOPE)
 
     def field(_, theta):
@@ -132,7 +139,10 @@ def fidelity(quick: bool) -> dict:
     # then linear along the whole flow, which forgets its errors: the easy case. A random start crosses kinks,
     # early on also slides along them.
     pull = 1e-3 * 50**0.5 * second_layer(50)[:, None] * (data.y @ data.X)
-    starts = {"kink-free": pull[None] + 0.1 * start(50, 500) @ basis, "random": start(50, 500) @ basis}
+    starts = {
+        "kink-free": pull[None] + 0.1 * start(50, 500) @ basis,
+        "random": start(50, 500) @ basis,
+    }
     out = {"levels": levels}
     for kind, W in starts.items():
         theta0 = W.numpy().ravel()
@@ -142,7 +152,9 @@ def fidelity(quick: bool) -> dict:
             truth = list(scipy.integrate.solve_ivp(field, span, theta0, "DOP853", **options).y.T)
             reference, doubt = "DOP853, rtol 1e-11", None
         else:  # adaptive solvers stall on sliding: Euler at two tiny steps, whose difference tells the doubt
-            truth, rough = (euler_reference(model, data, W, levels, step) for step in (0.002, 0.004))
+            truth, rough = (
+                euler_reference(model, data, W, levels, step) for step in (0.002, 0.004)
+            )
             reference, doubt = (
                 "Euler, step 0.002",
                 [separation(u, v) for u, v in zip(truth, rough, strict=True)],
@@ -169,26 +181,37 @@ def separation(a: np.ndarray, b: np.ndarray) -> float:
 
 def euler_reference(model, data, W, levels, step) -> list[np.ndarray]:
     """Euler with tiny steps while kinks are crossed (to ell = 60), then with steps 100 times as long."""
-    *_, state = follow(model, data, {"W": W}, at=[60.0], step=step)
-    states = list(follow(model, data, state.params, at=levels, step=100 * step))[1:]
+    (state,) = follow(model, data, {"W": W}, at=[60.0], stepper=Euler(step))
+    states = follow(model, data, state.params, at=levels, stepper=Euler(100 * step))
     return [s.params["W"].numpy().ravel() for s in states]
 
 
 def fidelity_rows(model, data, W, evaluate, levels, truth) -> list[dict]:
     theta0, rows = W.numpy().ravel(), []
 
-    def ours(name, **options):
+    def ours(name, stepper):
         states = []
-        seconds, _ = cpu(
-            lambda: states.extend(follow(model, data, {"W": W}, at=levels, max_seconds=60, **options))
-        )
-        ends = [separation(s.params["W"].numpy().ravel(), t) for s, t in zip(states[1:], truth, strict=False)]
-        errors = ends if states[-1].reached else [None] * 3
-        rows.append({"method": name, "errors": errors, "gradients": states[-1].gradients, "seconds": seconds})
 
-    ours("engine, Euler, step 1", step=1.0)
-    ours("engine, Euler, step 0.1", step=0.1)
-    ours("engine, Heun, tol 1e-4", tol=1e-4)
+        def run():
+            try:
+                states.extend(follow(model, data, {"W": W}, at=levels, stepper=stepper))
+            except FlowError as error:
+                states.append(error.state)
+
+        seconds, _ = cpu(run)
+        ends = [
+            separation(s.params["W"].numpy().ravel(), t)
+            for s, t in zip(states, truth, strict=False)
+        ]
+        errors = ends if states[-1].ell >= levels[-1] - 1e-6 else [None] * 3
+        evaluations = states[-1].evaluations
+        rows.append(
+            {"method": name, "errors": errors, "gradients": evaluations, "seconds": seconds}
+        )
+
+    ours("engine, Euler, step 1", Euler())
+    ours("engine, Euler, step 0.1", Euler(0.1))
+    ours("engine, Heun, tol 1e-4", Heun(1e-4))
 
     def theirs(name, method):
         errors, seconds, gradients = [], 0.0, 0
@@ -226,7 +249,9 @@ def torchdiffeq_row(data, theta0, ell0, levels, truth) -> dict:
     seconds, path = cpu(
         lambda: odeint(field, torch.as_tensor(theta0), at, rtol=1e-6, atol=1e-9, method="dopri5")
     )
-    errors = [separation(theta.numpy(), exact) for theta, exact in zip(path[1:], truth, strict=True)]
+    errors = [
+        separation(theta.numpy(), exact) for theta, exact in zip(path[1:], truth, strict=True)
+    ]
     return {
         "method": "torchdiffeq dopri5, rtol 1e-6",
         "errors": errors,
@@ -243,13 +268,15 @@ def linear_gap(quick: bool) -> dict:
         best = hard_margin(data)
         A = (data.X * data.y[:, None]).numpy()
         w0 = 1e-3 * torch.randn(1, 20, generator=generator(seed), dtype=torch.float64)
-        gap = lambda theta, A=A, best=best: 1 - (A @ theta).min() / np.linalg.norm(theta) / best.value  # noqa: E731
+        gap = lambda theta, A=A, best=best: (
+            1 - (A @ theta).min() / np.linalg.norm(theta) / best.value
+        )  # noqa: E731
 
         def engine(goal, data=data, w0=w0, gap=gap):
             # the caller looks every half decade, near the goal every twentieth of one
             at = [10 ** (k / 2) for k in range(4, 12)] + [10 ** (5.8 + k / 20) for k in range(25)]
-            # a looser solver leaves the gap alone and moves the flow's ell by 1e-5 of itself: see the column trust
-            for state in follow_affine(linear_model, data, {"w": w0}, at=at, rtol=1e-5):
+            # a looser solver leaves the gap alone and moves the flow's ell by 1e-5 of itself: see the column fidelity
+            for state in follow(linear_model, data, {"w": w0}, at=at, stepper=Affine(rtol=1e-5)):
                 if gap(state.params["w"][0].numpy()) <= goal:
                     return state
             return state
@@ -263,19 +290,29 @@ def linear_gap(quick: bool) -> dict:
             "dual acceleration": (duals, 6),
             "PRGD": ([baselines.prgd(evaluate, theta0, *tuning) for tuning in tunings], 1),
             "Lyu & Li": ([baselines.lyu_li(evaluate, theta0, sharp)], 4),
-            "normalised GD": ([baselines.normalised_gd(evaluate, theta0, lr) for lr in (0.1, 1.0)], 1),
+            "normalised GD": (
+                [baselines.normalised_gd(evaluate, theta0, lr) for lr in (0.1, 1.0)],
+                1,
+            ),
             "plain GD": ([baselines.gradient_descent(evaluate, theta0, lr) for lr in rates], 1),
         }
         cpu(lambda: engine(1e-3))
         ours = {}
         for goal in (1e-3, 1e-6):
-            times, states = zip(*(cpu(lambda goal=goal: engine(goal)) for _ in range(5)), strict=True)
+            times, states = zip(
+                *(cpu(lambda goal=goal: engine(goal)) for _ in range(5)), strict=True
+            )
             last = states[-1]
-            ours[goal] = (float(np.median(times)), last.gradients, gap(last.params["w"][0].numpy()), last)
+            ours[goal] = (
+                float(np.median(times)),
+                last.evaluations,
+                gap(last.params["w"][0].numpy()),
+                last,
+            )
         row = {"seed": seed, "method": "engine, log-loss time"}
         for goal, (seconds, gradients, reached, last) in ours.items():
             row[f"{goal:g}"] = {"seconds": seconds, "gradients": gradients, "gap": reached}
-            row["trust"] = last.trust.item()
+            row["fidelity"] = last.fidelity.item()
         rows.append(row)
         for name, (methods, limit) in contenders.items():
             rows.append({"seed": seed, "method": name, **min_over(methods, gap, quick, limit)})
@@ -316,14 +353,19 @@ def overhead(quick: bool) -> dict:
     data, basis = in_span(gaussian_labels(20, 50, 0))
     full = gaussian_labels(20, 50, 0)
     model, steps, rates = (
-        partial(two_layer_leaky_relu, slope=SLOPE),
+        partial(two_layer, slope=SLOPE),
         300,
         {"textbook": [], "one": [], "stacked": []},
     )
 
     def engine(seeds):
         W = start(50, 50, seeds) @ basis
-        return lambda: [None for _ in follow(model, data, {"W": W}, at=[1e9], max_steps=steps)]
+
+        def run():
+            with contextlib.suppress(FlowError):
+                list(follow(model, data, {"W": W}, at=[1e9], max_evaluations=steps + 1))
+
+        return run
 
     runs = {
         "textbook": (lambda: baselines.textbook_loop(full.X, full.y, 50, SLOPE, steps), 1),
@@ -342,7 +384,7 @@ def overhead(quick: bool) -> dict:
 def rank_two(quick: bool) -> dict:
     """Leaky-ReLU chapter: CPU time of 16 starts to log(1/L) = 1000, n=12, d=50, m=20, nearly orthogonal data."""
     data, a = nearly_orthogonal(12, 50, 0.5, 0.99, 1.2, positive=5), second_layer(20)
-    model = partial(two_layer_leaky_relu, slope=0.5)
+    model = partial(two_layer, slope=0.5)
 
     def engine():
         W = draw({"W": (20, 50)}, 16, scale=1e-3)
@@ -351,7 +393,7 @@ def rank_two(quick: bool) -> dict:
 
     engine()
     times, states = zip(*(cpu(engine) for _ in range(1 if quick else 5)), strict=True)
-    _, _, g = ascent(model, data, states[-1].params)
+    _, _, g = negative_gradient(model, data, states[-1].params)
     limit = (
         polish_leaky_relu(model, data, {"W": states[-1].params["W"][:1]}, a=a, slope=0.5)
         .params["W"]
@@ -363,7 +405,7 @@ def rank_two(quick: bool) -> dict:
 
 def cost(quick: bool) -> dict:
     """CPU seconds of the follower against n, d, m, seeds (100 steps each) and log(1/L); log-log slopes."""
-    model = partial(two_layer_leaky_relu, slope=SLOPE)
+    model = partial(two_layer, slope=SLOPE)
     base = {"n": 20, "d": 50, "m": 50, "seeds": 1}
     grids = {
         "n": [20, 40, 80, 160, 320],
@@ -378,11 +420,16 @@ def cost(quick: bool) -> dict:
         seconds = []
         for value in values:
             size = dict(base, **({} if name == "log(1/L)" else {name: value}))
-            data, W = gaussian_labels(size["n"], size["d"], 0), start(size["m"], size["d"], size["seeds"])
+            data, W = (
+                gaussian_labels(size["n"], size["d"], 0),
+                start(size["m"], size["d"], size["seeds"]),
+            )
             if name == "log(1/L)":
-                run = lambda data=data, W=W, value=value: list(follow(model, data, {"W": W}, at=[value]))  # noqa: E731
+                run = lambda data=data, W=W, value=value: list(
+                    follow(model, data, {"W": W}, at=[value])
+                )  # noqa: E731
             else:
-                run = lambda data=data, W=W: list(follow(model, data, {"W": W}, max_steps=100))  # noqa: E731
+                run = lambda data=data, W=W: list(islice(follow(model, data, {"W": W}), 101))  # noqa: E731
             seconds.append(min(cpu(run)[0] for _ in range(2 if name == "log(1/L)" else 3)))
         slope = float(np.polyfit(np.log(values[-3:]), np.log(seconds[-3:]), 1)[0])
         out[name] = {"values": values, "seconds": seconds, "slope": slope}
@@ -408,7 +455,9 @@ def plot_cost(result: dict, path: pathlib.Path) -> None:
             **style,
         )
     axes.set(
-        xlabel="size relative to the smallest", ylabel="CPU time (s)", title="Cost of following the flow"
+        xlabel="size relative to the smallest",
+        ylabel="CPU time (s)",
+        title="Cost of following the flow",
     )
     axes.legend()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -417,7 +466,11 @@ def plot_cost(result: dict, path: pathlib.Path) -> None:
 
 def show(results: dict, console: Console) -> dict:
     """Tables, and the targets with what was reached."""
-    limit, lin, over = results["certified_limit"]["rows"], results["linear_gap"]["rows"], results["overhead"]
+    limit, lin, over = (
+        results["certified_limit"]["rows"],
+        results["linear_gap"]["rows"],
+        results["overhead"],
+    )
     number = lambda v, form: "not reached" if v is None else format(v, form)  # noqa: E731
 
     table = Table(title="Certified limit: two-layer leaky ReLU 0.5, n=20, d=m=50 (CPU s)")
@@ -462,7 +515,13 @@ def show(results: dict, console: Console) -> dict:
     console.print(table)
 
     table = Table(title="Seed-steps per second, n=20, d=m=50")
-    for column in ("textbook torch loop", "engine, 1 seed", "engine, 16 seeds", "x textbook", "x one seed"):
+    for column in (
+        "textbook torch loop",
+        "engine, 1 seed",
+        "engine, 16 seeds",
+        "x textbook",
+        "x one seed",
+    ):
         table.add_column(column, justify="right")
     table.add_row(f"{over['textbook']:.0f}", f"{over['one']:.0f}", f"{over['stacked']:.0f}",
                   f"{over['ratio_textbook']:.1f}", f"{over['ratio_one']:.1f}")  # fmt: skip
@@ -506,7 +565,9 @@ def show(results: dict, console: Console) -> dict:
     rows = []
     for name, value, sign, goal in targets:
         met = bool(value <= goal if sign == "<=" else value >= goal)
-        rows.append({"target": name, "measured": float(value), "relation": sign, "asked": goal, "met": met})
+        rows.append(
+            {"target": name, "measured": float(value), "relation": sign, "asked": goal, "met": met}
+        )
         table.add_row(name, f"{value:.3g}", f"{sign} {goal:g}", "yes" if met else "NO")
     console.print(table)
     return {"rows": rows}
@@ -525,7 +586,11 @@ def main() -> None:
     torch.set_num_threads(1)
     console, results = Console(width=140), {}
     results["machine"] = {"platform": platform.platform(), "python": platform.python_version()}
-    results["machine"] |= {"torch": torch.__version__, "numpy": np.__version__, "quick": options.quick}
+    results["machine"] |= {
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "quick": options.quick,
+    }
     for task in (certified_limit, fidelity, linear_gap, overhead, rank_two, cost):
         console.print(f"[dim]{task.__doc__.splitlines()[0]}[/dim]")
         results[task.__name__] = task(options.quick)

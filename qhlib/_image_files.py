@@ -72,7 +72,9 @@ def idx(path: Path) -> np.ndarray:
     if not good or len(raw) - start != math.prod(shape):
         raise ValueError(f"{path} does not hold whole records of Fashion-MNIST")
     _, content, official = FASHION_MNIST[path.name]
-    if shape[0] == official:  # the files of MNIST have the same names and sizes; packages compress them anew
+    if (
+        shape[0] == official
+    ):  # the files of MNIST have the same names and sizes; packages compress them anew
         verify(raw, content, path)
     return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
 
@@ -98,7 +100,11 @@ def cifar10(place: Path, unpack: bool = True) -> tuple[Split, Split] | None:
                 nothing = np.empty((0, 3, 32, 32), np.uint8), np.empty(0, np.int64)
                 return nothing, nothing
             with tarfile.open(path, "r:gz") as tar:
-                files = {member.name: tar.extractfile(member).read() for member in tar if member.isfile()}
+                files = {
+                    member.name: tar.extractfile(member).read()
+                    for member in tar
+                    if member.isfile()
+                }
             names = [f"{layout}/{batch}{ending}" for batch in BATCHES]
             return split([batch(files[name], path / name) for name in names])
     return None
@@ -114,7 +120,9 @@ def batch(raw: bytes, path: Path) -> Split:
     """One CIFAR-10 batch with any positive number of whole records: binary, or a pickle as Python 2 wrote it."""
     if path.suffix == ".bin":
         if not raw or len(raw) % RECORD:
-            raise ValueError(f"{path} is truncated: {len(raw)} bytes are not whole records of {RECORD} bytes")
+            raise ValueError(
+                f"{path} is truncated: {len(raw)} bytes are not whole records of {RECORD} bytes"
+            )
         records = np.frombuffer(raw, np.uint8).reshape(-1, RECORD)
         X, y = records[:, 1:], records[:, 0]
     else:
@@ -124,7 +132,9 @@ def batch(raw: bytes, path: Path) -> Split:
             if X.shape != (len(y), RECORD - 1) or len(y) == 0:
                 raise ValueError(f"data of shape {X.shape} for {len(y)} labels")
         except Exception as error:  # a damaged pickle can raise anything
-            raise ValueError(f"{path} is truncated, damaged or no CIFAR-10 batch ({error})") from error
+            raise ValueError(
+                f"{path} is truncated, damaged or no CIFAR-10 batch ({error})"
+            ) from error
     return X.reshape(-1, 3, 32, 32), y.astype(np.int64)
 
 

@@ -50,12 +50,20 @@ def measure(
     [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
     """
     if W.ndim != 3 or W.shape[0] != H.shape[0] or W.shape[-1] != H.shape[-1]:
-        raise ValueError(f"features {tuple(H.shape)} need a head of shape (S, C, d), got {tuple(W.shape)}")
-    M = centred_means(H, y)
+        raise ValueError(
+            f"features {tuple(H.shape)} need a head of shape (S, C, d), got {tuple(W.shape)}"
+        )
+    M = centered_means(H, y)
     if M.shape[1] != W.shape[1]:
         raise ValueError(f"the labels hold {M.shape[1]} classes, the head has {W.shape[1]} rows")
     return Collapse(
-        nc1(H, y), nc1_pinv(H, y), equinorm(M), equiangle(M), etf_distance(M), nc3(M, W), nc4(H, y, W)
+        nc1(H, y),
+        nc1_pinv(H, y),
+        equinorm(M),
+        equiangle(M),
+        etf_distance(M),
+        nc3(M, W),
+        nc4(H, y, W),
     )
 
 
@@ -76,15 +84,17 @@ def class_means(
         raise ValueError(f"give features (S, n, d) and n integer classes, got {shapes}")
     counts = torch.bincount(y)
     if len(counts) < 2 or bool((counts == 0).any()):
-        raise ValueError(f"every class 0..C-1 needs a sample and C >= 2, got the counts {counts.tolist()}")
+        raise ValueError(
+            f"every class 0..C-1 needs a sample and C >= 2, got the counts {counts.tolist()}"
+        )
     average = torch.nn.functional.one_hot(y).to(H.dtype) / counts
     return average.T @ H
 
 
-def centred_means(H: Tensor, y: Tensor) -> Tensor:  # (S, C, d)
+def centered_means(H: Tensor, y: Tensor) -> Tensor:  # (S, C, d)
     """Centred class means ``M = (mu_c - mu)_c`` with ``mu = (1/C) sum_c mu_c``, (S, C, d).
 
-    >>> centred_means(torch.tensor([[[0.0], [2.0], [5.0]]]), torch.tensor([0, 0, 1])).flatten().tolist()
+    >>> centered_means(torch.tensor([[[0.0], [2.0], [5.0]]]), torch.tensor([0, 0, 1])).flatten().tolist()
     [-2.0, 2.0]
     """
     means = class_means(H, y)
@@ -100,7 +110,7 @@ def nc1(H: Tensor, y: Tensor) -> Tensor:  # (S,)
     >>> nc1(H, torch.tensor([0, 0, 1, 1])).item()  # (2/4) / 4
     0.125
     """
-    M = centred_means(H, y)
+    M = centered_means(H, y)
     within = (H - class_means(H, y)[:, y]).square().sum((1, 2)) / H.shape[1]
     return within / (M.square().sum((1, 2)) / M.shape[1])
 
@@ -118,13 +128,17 @@ def nc1_pinv(H: Tensor, y: Tensor) -> Tensor:  # (S,)
     >>> nc1_pinv(H, y).item(), nc1(H, y).item()
     (0.0, 81.0)
     """
-    M = centred_means(H, y)
+    M = centered_means(H, y)
     _, C, d = M.shape
     rank = min(C - 1, d)
     _, s, Vt = torch.linalg.svd(M, full_matrices=False)
     residual = H - class_means(H, y)[:, y]
-    along = (residual @ Vt[:, :rank].mT).square().sum(1) / H.shape[1]  # (S, rank): diagonal of V^T Sigma_W V
-    return (along / s[:, :rank].square()).sum(1)  # Sigma_B has eigenvalues s^2 / C: the factors C cancel
+    along = (residual @ Vt[:, :rank].mT).square().sum(1) / H.shape[
+        1
+    ]  # (S, rank): diagonal of V^T Sigma_W V
+    return (along / s[:, :rank].square()).sum(
+        1
+    )  # Sigma_B has eigenvalues s^2 / C: the factors C cancel
 
 
 def equinorm(
@@ -183,7 +197,8 @@ def nc3(
     (0.0, 2.0)
     """
     return torch.linalg.matrix_norm(
-        W / torch.linalg.matrix_norm(W)[:, None, None] - M / torch.linalg.matrix_norm(M)[:, None, None]
+        W / torch.linalg.matrix_norm(W)[:, None, None]
+        - M / torch.linalg.matrix_norm(M)[:, None, None]
     )
 
 
@@ -196,7 +211,9 @@ def nc4(H: Tensor, y: Tensor, W: Tensor) -> Tensor:  # (S,)
     >>> nc4(H, torch.tensor([0, 1]), H.flip(1)).item()
     1.0
     """
-    nearest = torch.cdist(H, class_means(H, y), compute_mode="donot_use_mm_for_euclid_dist").argmin(-1)
+    nearest = torch.cdist(
+        H, class_means(H, y), compute_mode="donot_use_mm_for_euclid_dist"
+    ).argmin(-1)
     return ((H @ W.mT).argmax(-1) != nearest).to(H.dtype).mean(-1)
 
 
@@ -213,7 +230,9 @@ def margin_bound(classes: int, second_moment: float) -> float:
     (0.866025, 1.154701)
     """
     if classes < 2 or not 0 < second_moment < math.inf:
-        raise ValueError(f"need C >= 2 and a positive finite S, got C={classes}, S={second_moment}")
+        raise ValueError(
+            f"need C >= 2 and a positive finite S, got C={classes}, S={second_moment}"
+        )
     return math.sqrt(classes * second_moment) / (classes - 1)
 
 
@@ -227,7 +246,9 @@ def simplex_etf(classes: int, d: int) -> Tensor:  # (C, d)
     [[1.0], [-1.0]]
     """
     if classes < 2 or d < classes - 1:
-        raise ValueError(f"a simplex of C >= 2 classes needs d >= C-1 dimensions, got C={classes}, d={d}")
+        raise ValueError(
+            f"a simplex of C >= 2 classes needs d >= C-1 dimensions, got C={classes}, d={d}"
+        )
     out = torch.zeros(classes, d, dtype=torch.float64)
     # each vector fixes one more axis; the later ones all have the same component along it
     for k in range(classes - 1):

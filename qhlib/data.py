@@ -83,7 +83,9 @@ def nearly_orthogonal(
     """
     positive = n // 2 if positive is None else positive
     if n < 2 or d < n:
-        raise ValueError(f"n inputs with prescribed inner products need 2 <= n <= d, got n={n}, d={d}")
+        raise ValueError(
+            f"n inputs with prescribed inner products need 2 <= n <= d, got n={n}, d={d}"
+        )
     if not 0 < slope <= 1 or not slack >= 0 or not ratio >= 1 or not 0 <= positive <= n:
         raise ValueError(
             "slope must be in (0, 1], slack >= 0, ratio >= 1 and positive in [0, n], "
@@ -124,7 +126,11 @@ def orthogonality(X: Tensor, slope: float) -> float:
     gram = X @ X.T
     squares = gram.diagonal()
     largest = (gram - torch.diag(squares)).abs().max().item()
-    p = math.inf if largest == 0 else squares.min().item() ** 2 / (squares.max().item() * len(X) * largest)
+    p = (
+        math.inf
+        if largest == 0
+        else squares.min().item() ** 2 / (squares.max().item() * len(X) * largest)
+    )
     return p * slope**3 / 3
 
 

@@ -1,31 +1,51 @@
-"""Gradient flow past separability, many seeds side by side.
+"""Gradient flow past separability: one generator, and the steppers that move it.
 
-Conventions. The curve ``d theta/dt = -grad L`` is the same in every clock; this module follows it in *loss time*,
-``d theta / d ell = g / |g|^2`` with ``ell = log(1/L)`` and ``g = grad ell``, in which a step of length c raises
-ell by c to first order, whatever the degree of the model. The loss itself is never formed. Shapes: S seeds in the
-leading axis, ``theta`` is (S, p), margins are (S, k). ell is dimensionless (nats).
+Conventions. The curve ``d theta/dt = -grad L`` is the same in every clock. With ``ell = log(1/L)`` and
+``g = grad ell`` the steppers use *loss time*, ``d theta / d ell = g / |g|^2``, in which a step of length c
+raises ell by c to first order, or *log-loss time*, in which the cost of going far grows with log(ell) only.
+The loss itself is never formed. Shapes: S seeds in the leading axis, ``theta`` is (S, p), margins are (S, k),
+float64. ell is dimensionless (nats).
 
-Fidelity comes for free: ``trust`` is the rise of ell over the loss time spent on it. It is 1 on a faithful flow of
-a smooth model and approaches 1 as the step shrinks. A trust that stays away from 1 for every step means that the
-flow slides along kinks (ReLU boundaries); one that moves towards 1 means the step was too long.
+============================  ===================================================================
+:class:`Euler` (the default)  explicit; any number of seeds; right for models with kinks
+:class:`Heun`                 explicit, adaptive; any number of seeds; smooth models
+:class:`Implicit`             one seed, smooth, separated start; far (``ell = 1e6`` and beyond)
+:class:`Affine`               one seed of a linear model, any start; far, in hundredths of a second
+:class:`Far`                  one seed, smooth, any start: the other three in the right order
+============================  ===================================================================
+
+Fidelity comes for free: it is the rise of ell over the rise that the clock promised. It is 1 on a faithful
+flow of a smooth model and approaches 1 as the steps shrink. A fidelity that stays away from 1 for every step
+length means that the flow slides along kinks (ReLU boundaries); one that moves towards 1 means the step was
+too long.
 """
 
 import math
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from typing import Protocol
 
 import numpy as np
+import scipy.integrate
 import torch
+from scipy.optimize import brentq
 from torch import Tensor
 
 from qhlib.data import Data
-from qhlib.margins import Model, ascent
+from qhlib.margins import (
+    Model,
+    hessian,
+    jacobian,
+    log_inverse_loss,
+    margins,
+    negative_gradient,
+)
 from qhlib.params import Params, flatten, unflatten
 
 LANDING = 1e-9
-"""A state is on the prescribed ell when it is this close, relative to max(1, |ell|)."""
+"""A state is on the prescribed ell when it is this close, relative to max(1, ell)."""
+SOLVERS = {name: getattr(scipy.integrate, name) for name in ("BDF", "Radau", "LSODA")}
+"""SciPy's solvers that :class:`Implicit` can use."""
 
 
 @dataclass(frozen=True)
@@ -37,20 +57,41 @@ class State:
         margins: q, (S, k).
         params: stacked parameters.
         steps: steps taken since the start.
-        gradients: gradient evaluations since the start (each evaluates all seeds).
-        trust: rise of ell / loss time, since the last yielded state, (S,).
-        reason: on the last state a sentence that says why the flow ended; None before.
-        reached: True when the last state lies where the caller wanted it; None before the end.
+        evaluations: gradient evaluations since the start (each evaluates all seeds).
+        fidelity: rise of ell over the promised rise, since the last yielded state, (S,).
     """
 
     ell: Tensor
     margins: Tensor
     params: Params
     steps: int
-    gradients: int
-    trust: Tensor
-    reason: str | None = None
-    reached: bool | None = None
+    evaluations: int
+    fidelity: Tensor
+
+
+class FlowError(RuntimeError):
+    """The flow cannot get where it was asked to; the message says why and what to do.
+
+    Attributes:
+        state: the last point that was reached, a :class:`State`.
+    """
+
+    def __init__(self, message: str, state: State):
+        super().__init__(message)
+        self.state = state
+
+
+class Stepper(Protocol):
+    """How a flow moves: ``run`` moves ``flow`` and yields the fidelity (S,) at each value of ``at``.
+
+    Without ``at`` it yields at every step until all seeds have reached ``until``. It raises
+    :class:`FlowError` through ``flow.stop`` when it cannot go on, :class:`ValueError` for a start that it
+    does not take.
+    """
+
+    def run(
+        self, flow: "Flow", at: Sequence[float] | None, until: float = math.inf
+    ) -> Iterator[np.ndarray]: ...
 
 
 def follow(
@@ -60,144 +101,111 @@ def follow(
     *,
     at: Sequence[float] | None = None,
     until: float = math.inf,
-    step: float = 1.0,
-    tol: float | None = None,
-    stretch: float = 0.1,
-    max_steps: int = 1_000_000,
-    max_seconds: float = math.inf,
+    stepper: Stepper | None = None,
+    max_evaluations: int = 1_000_000,
 ) -> Iterator[State]:
-    """Follow gradient flow on the exponential loss: ``d theta / d ell = g / |g|^2``.
-
-    Without ``tol``: Euler steps of ``step`` in loss time, right for models with kinks. With ``tol``: Heun's method,
-    each seed choosing its own step (at most ``step``) so that the embedded error estimate stays below
-    ``tol |theta|`` per step; for smooth models. Before separation, where |g| can be tiny, a step moves theta by at
-    most ``stretch |theta|``: near the origin that is the clock ``ds = L dt``.
+    """Follow gradient flow on the exponential loss, ``d theta/dt = -grad L``, to prescribed losses.
 
     Args:
-        model, data, params: scores ``model(params, X)``, the data, and the starting point, stacked (S, ...).
-        at: increasing values of ell; a state is yielded exactly there (to 1e-9, relative), for all seeds at once.
-            Without it every step is yielded; the caller stops by leaving the loop.
-        until: without ``at``, the flow ends when every seed has reached this ell.
-        step: largest loss time of one step (nats of ell).
-        tol: relative local error per step of the adaptive method; None for plain Euler steps.
-        stretch: largest relative change of theta in one step.
-        max_steps, max_seconds: limits; when one is hit the last state says so in ``reason``.
+        model: scores ``model(params, X)``.
+        data: inputs and labels.
+        params: the starting point, stacked (S, ...).
+        at: increasing values of ell. A state is yielded exactly there (to 1e-9, relative), for all seeds
+            at once, and nowhere else.
+        until: without ``at``, the start and every step are yielded until every seed has reached this ell,
+            or the caller leaves the loop (:class:`Euler` and :class:`Heun` only).
+        stepper: how to move, see the table above; ``Euler()`` by default.
+        max_evaluations: limit on gradient evaluations.
 
     Yields:
-        :class:`State`, the starting point first. The last one carries a ``reason``.
+        A :class:`State` for each value of ``at``, in order.
 
     Raises:
-        ValueError: if ``at`` does not increase or lies below the starting point, or an argument is out of range.
+        FlowError: if a value cannot be reached: the limit, a critical point, numbers that are not finite, a
+            solver that gave up or left the flow.
+        ValueError: if ``at`` does not increase or lies below the starting point, or the stepper does not
+            take this start or these data.
 
     >>> data = Data(torch.eye(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64))
     >>> start = {"w": torch.tensor([[1.0, 0.5]], dtype=torch.float64)}
-    >>> *_, last = follow(lambda p, X: p["w"] @ X.T, data, start, at=[100.0])
+    >>> *_, last = follow(lambda p, X: p["w"] @ X.T, data, start, at=[10.0, 100.0])
     >>> round(last.ell.item(), 6), round(last.margins.min().item(), 2)
     (100.0, 100.69)
     """
-    if not step > 0 or not stretch > 0 or (tol is not None and not 0 < tol < 1):
-        raise ValueError(
-            f"step and stretch must be positive and tol in (0, 1), got {step=}, {stretch=}, {tol=}"
-        )
+    stepper = stepper or Euler()
     targets = None if at is None else [float(value) for value in at]
+    if targets is None and not isinstance(stepper, _Explicit):
+        raise ValueError(
+            f"{type(stepper).__name__} needs the values of log(1/L) to stop at: give at"
+        )
     if targets is not None and (
         not targets or any(not b > a for a, b in zip(targets, targets[1:], strict=False))
     ):
         raise ValueError(f"at must be a non-empty increasing list of log(1/L), got {at!r}")
-
-    theta = flatten(params).detach()
-    q, ell_, g = ascent(model, data, params)
-    ell = _host(ell_)
-    if targets is not None and (ell > targets[0] + LANDING * max(1, abs(targets[0]))).any():
+    flow = Flow(model, data, params, max_evaluations)
+    if targets and (flow.ell > targets[0] + LANDING * max(1, abs(targets[0]))).any():
         raise ValueError(
-            f"the flow starts at log(1/L) = {ell.max():.6g}, above the first value of at, {targets[0]:.6g}"
+            f"the flow starts at log(1/L) = {flow.ell.max():.6g}, above the first value of at, "
+            f"{targets[0]:.6g}"
         )
-    # the control arithmetic runs on (S,) numpy arrays: ten times less overhead per operation than tensors
-    clock, risen, own = np.zeros_like(ell), ell.copy(), np.full_like(ell, step)
-    steps, gradients, began = 0, 1, time.monotonic()
+    for fidelity in stepper.run(flow, targets, until):
+        yield flow.state(fidelity)
 
-    def state(reason: str | None = None, reached: bool | None = None) -> State:
-        trust = np.divide(ell - risen, clock, out=np.ones_like(ell), where=clock > 0)
-        as_tensor = partial(torch.as_tensor, dtype=theta.dtype, device=theta.device)
-        return State(
-            as_tensor(ell), q, unflatten(theta, params), steps, gradients, as_tensor(trust), reason, reached
+
+class Flow:
+    """Where a flow is and what it has cost: the part that all steppers share.
+
+    Attributes:
+        theta, q, ell, g: the current point: (S, p), margins (S, k), log(1/L) as an array (S,), gradient.
+        steps, evaluations: so far.
+    """
+
+    def __init__(self, model: Model, data: Data, params: Params, max_evaluations: int):
+        self.model, self.data, self.like = model, data, params
+        self.steps, self.evaluations, self.limit = 0, 0, max_evaluations
+        self.theta, self.q = flatten(params).detach(), None
+        self.q, self.ell, self.g = self.evaluate(self.theta)
+
+    def count(self) -> None:
+        """One more evaluation; raises :class:`FlowError` at the limit."""
+        if self.evaluations >= self.limit:
+            raise self.stop(
+                f"The limit of {self.limit} evaluations was reached: raise max_evaluations, or ask for a "
+                "smaller log(1/L)."
+            )
+        self.evaluations += 1
+
+    def evaluate(self, theta: Tensor) -> tuple[Tensor, np.ndarray, Tensor]:
+        """Margins, ell (an array) and its gradient at ``theta`` (S, p)."""
+        self.count()
+        q, ell, g = negative_gradient(self.model, self.data, unflatten(theta, self.like))
+        return q, _host(ell), g
+
+    def settle(self, vector: np.ndarray) -> None:
+        """Make the (p,) array of a single seed the current point."""
+        self.theta, self.q = self.tensor(vector), None
+
+    def tensor(self, vector: np.ndarray) -> Tensor:  # (1, p)
+        """A (p,) array as stacked flat parameters, where the parameters lie."""
+        return torch.as_tensor(vector, dtype=self.theta.dtype, device=self.theta.device)[None]
+
+    def state(self, fidelity: np.ndarray | float = 1.0) -> State:
+        """The current point."""
+        params = unflatten(self.theta, self.like)
+        if self.q is None:
+            with torch.no_grad():
+                self.q = margins(self.model, self.data, params)
+            self.ell = _host(log_inverse_loss(self.q))
+        ell, fidelity = (
+            torch.as_tensor(value, dtype=self.theta.dtype, device=self.theta.device)
+            for value in (self.ell, np.broadcast_to(fidelity, self.ell.shape).copy())
         )
+        return State(ell, self.q, params, self.steps, self.evaluations, fidelity)
 
-    def move(theta: Tensor, amount: np.ndarray, direction: Tensor) -> Tensor:
-        return torch.addcmul(theta, torch.as_tensor(amount, device=theta.device)[:, None], direction)
-
-    yield state()
-    goals = iter(targets or [until])
-    goal = next(goals)
-    while True:
-        remaining = goal - ell
-        done = np.abs(remaining) <= LANDING * max(1.0, abs(goal)) if targets else remaining <= 0
-        some = done.any()
-        if some and done.all():
-            following = next(goals, None)
-            if following is None:
-                yield state(f"Every seed reached log(1/L) = {goal:g}.", True)
-                return
-            yield state()
-            clock, risen, goal = np.zeros_like(ell), ell.copy(), following
-            continue
-        length = _host(torch.linalg.vector_norm(g, dim=1))
-        size = _host(torch.linalg.vector_norm(theta, dim=1))
-        if stop := _stopped(ell, length, done, steps, max_steps, began, max_seconds):
-            yield state(stop, False)
-            return
-
-        want = np.minimum(own, remaining) if targets else own
-        want = np.where(done, 0.0, want) if some else want
-        # relative motion first: far from separation 1/|g|^2 would throw theta across the landscape
-        most = stretch * size * length
-        want = np.minimum(want, np.where(most > 0, most, np.inf))
-        safe = (np.where(length > 0, length, 1.0) if some else length) ** 2
-        trial = move(theta, want / safe, g)
-        q_new, ell_new, g_new = ascent(model, data, unflatten(trial, params))
-        gradients += 1
-        if tol is not None:
-            ahead = _host((g_new * g_new).sum(1))
-            heun = move(
-                move(theta, 0.5 * want / safe, g), 0.5 * want / np.where(ahead > 0, ahead, 1.0), g_new
-            )
-            error = _host(torch.linalg.vector_norm(heun - trial, dim=1)) / (
-                tol * np.where(size > 0, size, 1.0)
-            )
-            # margins are of size ell and enter the loss through e^-q: they must be right absolutely, not relatively
-            error *= np.maximum(1.0, ell)
-            error = np.where(np.isfinite(error), error, np.inf)
-            trial = heun
-            q_new, ell_new, g_new = ascent(model, data, unflatten(trial, params))
-            gradients += 1
-            accept = done | (error <= 1)
-            wish = want * np.clip(0.9 / np.sqrt(np.maximum(error, 1e-12)), 0.2, 2.0)
-            # a step cut short to land says nothing against the longer one in use
-            own = np.where(accept & (want < own), np.maximum(own, wish), wish)
-            own = np.where(done, step, np.minimum(own, step))
-        else:
-            rise = _host(ell_new) - ell
-            # a step that lost ground was too long; a mere landing correction may go either way
-            accept = done | (rise > 0) | (want < 1e-6)
-            own = np.where(
-                np.abs(rise) >= 0.5 * np.abs(want), np.minimum(1.1 * own, step), 0.5 * np.maximum(want, 1e-6)
-            )
-            own = np.where(done, step, own) if some else own
-        steps += 1
-        if accept.all():
-            theta, g, q, ell = trial, g_new, q_new, _host(ell_new)
-        else:
-            keep = torch.as_tensor(accept, device=theta.device)[:, None]
-            theta, g, q = (
-                torch.where(keep, trial, theta),
-                torch.where(keep, g_new, g),
-                torch.where(keep, q_new, q),
-            )
-            ell = np.where(accept, _host(ell_new), ell)
-        clock = clock + want * accept
-        if targets is None:
-            yield state()
-            clock, risen = np.zeros_like(ell), ell.copy()
+    def stop(self, why: str) -> FlowError:
+        """The error to raise, with the current point."""
+        state = self.state()
+        return FlowError(f"{why} (It got to log(1/L) = {float(state.ell.min()):.6g}.)", state)
 
 
 def _host(t: Tensor) -> np.ndarray:
@@ -205,24 +213,455 @@ def _host(t: Tensor) -> np.ndarray:
     return t.detach().cpu().numpy()
 
 
-def _stopped(
-    ell: np.ndarray,
-    length: np.ndarray,
-    done: np.ndarray,
-    steps: int,
-    max_steps: int,
-    began: float,
-    max_seconds: float,
-) -> str | None:
-    """Why the flow cannot go on, as a sentence for the user, or None. All arrays are (S,)."""
-    if not (np.isfinite(ell).all() and np.isfinite(length).all()):
-        return "A margin or gradient is no longer finite: start closer to the data's scale or take a smaller step."
-    if (~done & (length == 0)).any():
-        return "The gradient vanished for a seed: it sits at a critical point, start it elsewhere."
-    if steps >= max_steps:
-        return f"The limit of {max_steps} steps was reached: raise max_steps, or ask for a smaller log(1/L)."
-    if time.monotonic() - began > max_seconds:
-        return (
-            f"The limit of {max_seconds:g} s was reached: raise max_seconds, or ask for a smaller log(1/L)."
+def _move(theta: Tensor, amount: np.ndarray, direction: Tensor) -> Tensor:
+    amount = torch.as_tensor(amount, device=theta.device)
+    return torch.addcmul(theta, amount[:, None], direction)
+
+
+def _positive(values: np.ndarray, instead: float) -> np.ndarray:
+    return np.where(values > 0, values, instead)
+
+
+class _Explicit:
+    """What Euler and Heun share. Before separation, where ``|g|`` can be tiny, a step moves theta by at most
+    ``stretch |theta|``: near the origin that is the clock ``ds = L dt``."""
+
+    def __post_init__(self):
+        if not self.step > 0 or not self.stretch > 0:
+            raise ValueError(f"step and stretch must be positive, got {self}")
+
+    def run(self, flow, at, until=math.inf):
+        """See :class:`Stepper`."""
+        # the control arithmetic runs on (S,) numpy arrays: ten times less overhead than tensors
+        own, clock, risen = np.full_like(flow.ell, self.step), np.zeros_like(flow.ell), flow.ell
+        if at is None:
+            yield np.ones_like(flow.ell)
+        for goal in [until] if at is None else at:
+            while True:
+                remaining = goal - flow.ell
+                near = LANDING * max(1.0, abs(goal))
+                done = remaining <= 0 if at is None else np.abs(remaining) <= near
+                if done.all():
+                    break
+                length, size = (
+                    _host(torch.linalg.vector_norm(t, dim=1)) for t in (flow.g, flow.theta)
+                )
+                if not (np.isfinite(flow.ell).all() and np.isfinite(length).all()):
+                    raise flow.stop(
+                        "A margin or gradient is no longer finite: start closer to the data's scale or take "
+                        "a smaller step."
+                    )
+                if (~done & (length == 0)).any():
+                    raise flow.stop(
+                        "The gradient vanished for a seed: it sits at a critical point, start it elsewhere."
+                    )
+                want = np.where(done, 0.0, own if at is None else np.minimum(own, remaining))
+                # relative motion first: far from separation 1/|g|^2 would throw theta across the landscape
+                want = np.minimum(want, _positive(self.stretch * size * length, np.inf))
+                square = _positive(length, 1.0) ** 2
+                trial, found, accept, own = self.attempt(flow, want, own, size, square)
+                own, accept = np.where(done, self.step, own), accept | done
+                clock = clock + want * accept
+                flow.steps += 1
+                if accept.all():
+                    flow.theta, (flow.q, flow.ell, flow.g) = trial, found
+                else:
+                    keep = torch.as_tensor(accept, device=trial.device)[:, None]
+                    flow.theta = torch.where(keep, trial, flow.theta)
+                    flow.q, flow.g = (
+                        torch.where(keep, new, old)
+                        for new, old in ((found[0], flow.q), (found[2], flow.g))
+                    )
+                    flow.ell = np.where(accept, found[1], flow.ell)
+                if at is None:
+                    yield _ratio(flow.ell - risen, clock)
+                    clock, risen = np.zeros_like(clock), flow.ell
+            if at is not None:
+                yield _ratio(flow.ell - risen, clock)
+                clock, risen = np.zeros_like(clock), flow.ell
+
+
+def _ratio(rise: np.ndarray, clock: np.ndarray) -> np.ndarray:
+    return np.divide(rise, clock, out=np.ones_like(rise), where=clock > 0)
+
+
+@dataclass(frozen=True)
+class Euler(_Explicit):
+    """Euler steps in loss time, ``theta + c g / |g|^2``: right for models with kinks, any number of seeds.
+
+    A step that loses ground is taken again at half the length.
+
+    Attributes:
+        step: largest loss time of one step (nats of ell).
+        stretch: largest relative change of theta in one step.
+
+    >>> Euler(step=-1.0)
+    Traceback (most recent call last):
+    ValueError: step and stretch must be positive, got Euler(step=-1.0, stretch=0.1)
+    """
+
+    step: float = 1.0
+    stretch: float = 0.1
+
+    def attempt(self, flow, want, own, size, square):
+        """A trial step of ``want``: the point, its evaluation, who accepts it, the next step lengths."""
+        trial = _move(flow.theta, want / square, flow.g)
+        found = flow.evaluate(trial)
+        rise = found[1] - flow.ell
+        # a step that lost ground was too long; a mere landing correction may go either way
+        accept = (rise > 0) | (want < 1e-6)
+        longer, shorter = np.minimum(1.1 * own, self.step), 0.5 * np.maximum(want, 1e-6)
+        return trial, found, accept, np.where(np.abs(rise) >= 0.5 * np.abs(want), longer, shorter)
+
+
+@dataclass(frozen=True)
+class Heun(_Explicit):
+    """Heun's method in loss time, each seed choosing its own step: for smooth models.
+
+    The embedded error estimate stays below ``tol |theta| / max(1, ell)`` per step: margins are of size ell
+    and enter the loss through ``e^-q``, so they must be right absolutely, not relatively.
+
+    Attributes:
+        tol: relative local error per step, in (0, 1).
+        step, stretch: as in :class:`Euler`.
+
+    >>> Heun(1e-4).tol
+    0.0001
+    """
+
+    tol: float = 1e-3
+    step: float = 1.0
+    stretch: float = 0.1
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 < self.tol < 1:
+            raise ValueError(f"tol must be in (0, 1), got {self.tol}")
+
+    def attempt(self, flow, want, own, size, square):
+        """See :meth:`Euler.attempt`."""
+        half = 0.5 * want / square
+        euler = _move(flow.theta, 2 * half, flow.g)
+        g = flow.evaluate(euler)[2]
+        ahead = _positive(_host((g * g).sum(1)), 1.0)
+        trial = _move(_move(flow.theta, half, flow.g), 0.5 * want / ahead, g)
+        error = _host(torch.linalg.vector_norm(trial - euler, dim=1))
+        error = error / (self.tol * _positive(size, 1.0)) * np.maximum(1.0, flow.ell)
+        error = np.where(np.isfinite(error), error, np.inf)
+        accept = error <= 1
+        wish = want * np.clip(0.9 / np.sqrt(np.maximum(error, 1e-12)), 0.2, 2.0)
+        # a step cut short to land says nothing against the longer one in use
+        own = np.where(accept & (want < own), np.maximum(own, wish), wish)
+        return trial, flow.evaluate(trial), accept, np.minimum(own, self.step)
+
+
+def _one_seed(flow: Flow, stepper: Stepper) -> np.ndarray:
+    """The flow's (p,) array; refuses stacked seeds."""
+    if len(flow.ell) != 1:
+        name = type(stepper).__name__
+        raise ValueError(f"{name} takes one seed, got {len(flow.ell)}: loop over them")
+    return _host(flow.theta[0])
+
+
+@dataclass(frozen=True)
+class Implicit:
+    """An implicit solver in log-loss time, ``d theta / dx = N g``: far asymptotics of one smooth seed.
+
+    ``N = ell |theta|^2 / <theta, g>^2``, so that ``d log ell / dx = 1 / cos^2(theta, g)``, which is 1 once
+    the direction has settled: the cost grows with log(ell). The Jacobian of the field is ``N H + N g (g /
+    ell + 2 theta / |theta|^2 - 2 (g + H theta) / <theta, g>)^T`` with the Hessian H of ell (p up to a few
+    hundred). The data must be separated at the start.
+
+    Not ``N = ell / |g|^2``: near a KKT point g is a sum of large terms that cancel, so ``|g|^2`` answers a
+    margin error of 1e-4 with a factor, and Newton's iteration fails unless steps are tiny. On a
+    seven-parameter diagonal model that clock took twenty times longer.
+
+    SciPy's solvers can jump off the curve and report success. The rise of log ell in each step is therefore
+    compared with the promise, the integral of ``1 / cos^2``; a step off by more than 2 % is an error.
+
+    Attributes:
+        rtol: relative tolerance of the solver (the absolute one is ``rtol |theta| / sqrt(p)`` at the start).
+            None: ``0.1 / at[-1]`` within [1e-10, 1e-6] ([1e-10, 1e-5] for flows that end by 1000), because
+            margins of size ell have to be right to much less than 1.
+        method: one of :data:`SOLVERS`.
+        max_step: longest step in x; short enough that the solver cannot jump over a bend unseen.
+
+    >>> data = Data(torch.eye(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64))
+    >>> start = {"w": torch.tensor([[4.0, 3.0]], dtype=torch.float64)}
+    >>> (last,) = follow(lambda p, X: p["w"] @ X.T, data, start, at=[1e6], stepper=Implicit())
+    >>> bool(abs(last.margins.min() / 1e6 - 1) < 1e-5)
+    True
+    """
+
+    rtol: float | None = None
+    method: str = "BDF"
+    max_step: float = 0.5
+
+    def __post_init__(self):
+        if self.method not in SOLVERS:
+            raise ValueError(f"method must be one of {sorted(SOLVERS)}, got {self.method!r}")
+
+    def run(self, flow, at, until=math.inf):
+        """See :class:`Stepper`."""
+        start = _one_seed(flow, self)
+        rtol = self.rtol or min(1e-5 if at[-1] <= 1000 else 1e-6, max(1e-10, 0.1 / at[-1]))
+
+        def look(vector: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+            """ell, g and d theta / dx."""
+            _, ell, g = flow.evaluate(flow.tensor(vector))
+            ell, g = float(ell[0]), _host(g[0])
+            return ell, g, ell * (vector @ vector) / (vector @ g) ** 2 * g
+
+        def field_jacobian(_x: float, vector: np.ndarray) -> np.ndarray:
+            ell, g, velocity = look(vector)
+            here = unflatten(flow.tensor(vector), flow.like)
+            H = _host(hessian(flow.model, flow.data, here))
+            squared, along = vector @ vector, vector @ g
+            turn = g / ell + 2 * vector / squared - 2 * (g + H @ vector) / along
+            return ell * squared / along**2 * H + np.outer(velocity, turn)
+
+        ell, g, velocity = look(start)
+        if not (ell > 0 and start @ g > 0):
+            raise ValueError(
+                "Implicit starts where the data are separated: use Far, or Heun up to there"
+            )
+        # the solver never gets as far as this bound: the loop leaves when the last target is passed
+        solver = SOLVERS[self.method](
+            lambda _x, vector: look(vector)[2],
+            0.0,
+            start,
+            1e6,
+            rtol=rtol,
+            atol=rtol * np.linalg.norm(start) / math.sqrt(start.size),
+            jac=field_jacobian,
+            max_step=self.max_step,
+            first_step=min(1e-3, self.max_step),
         )
-    return None
+        slope, risen, promised = g @ velocity / ell, 0.0, 0.0  # slope of log ell in x
+        for target in at:
+            while ell < target:
+                before, first = ell, slope
+                # far-off trial points of the Newton iteration may overflow; the solver rejects them itself
+                with np.errstate(all="ignore"):
+                    message = solver.step()
+                flow.steps += 1
+                if solver.status == "failed":
+                    raise flow.stop(f"{self.method} gave up ({message}): use a smaller max_step.")
+                ell, g, velocity = look(solver.y)
+                rise, slope = math.log(ell / before) if ell > 0 else math.nan, g @ velocity / ell
+                due = 0.5 * (solver.t - solver.t_old) * (first + slope)
+                if not abs(rise - due) <= 0.02 * due + 10 * rtol:
+                    raise flow.stop(
+                        f"{self.method} left the flow: use a smaller rtol or max_step."
+                    )
+                risen, promised = risen + rise, promised + due
+                flow.settle(solver.y.copy())
+            if solver.t > 0:
+                # x as a cubic of log ell: its value and slope are known at both ends of the step
+                u = math.log(target / before) / rise
+                guess = (1 - u) ** 2 * (1 + 2 * u) * solver.t_old + u**2 * (3 - 2 * u) * solver.t
+                guess += u * (1 - u) * rise * ((1 - u) / first - u / slope)
+                flow.settle(_land(look, solver, target, guess))
+            yield np.array([risen / promised if promised > 0 else 1.0])
+            risen = promised = 0.0
+
+
+def _land(look, solver, target: float, x: float) -> np.ndarray:
+    """The point of the solver's last step at which ell is ``target``: Newton's method on log ell."""
+    dense = solver.dense_output()
+    for _ in range(12):
+        x = min(solver.t, max(solver.t_old, x))
+        ell, g, velocity = look(dense(x))
+        miss = math.log(target / ell)
+        if abs(miss) <= LANDING / 10:
+            break
+        x += miss * ell / (g @ velocity)
+    return dense(min(solver.t, max(solver.t_old, x)))
+
+
+def affine_margins(
+    model: Model, data: Data, params: Params
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """``(q0, J)`` with ``q = q0 + J theta``, (k,) and (k, p), if margins are affine in theta, or None. S = 1.
+
+    Checked at a random point, its opposite and farther ones, where a model that is not affine would agree
+    only by accident.
+
+    >>> data = Data(torch.eye(2).double(), torch.ones(2).double())
+    >>> affine_margins(lambda p, X: p["w"] @ X.T, data, {"w": torch.ones(1, 2).double()})[1].tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    >>> affine_margins(lambda p, X: p["w"] ** 2 @ X.T, data, {"w": torch.ones(1, 2).double()}) is None
+    True
+    """
+    theta = flatten(params).detach()
+    J, q = jacobian(model, data, params)[0], margins(model, data, params)[0].detach()
+    for length in (1.0, -1.0, 30.0, -30.0):  # opposite points: no activation pattern holds at both
+        rng = torch.Generator().manual_seed(0)
+        away = length * torch.randn(theta.shape, generator=rng, dtype=theta.dtype).to(theta.device)
+        there = margins(model, data, unflatten(theta + away, params))[0].detach()
+        if not torch.allclose(
+            there, q + J @ away[0], rtol=1e-10, atol=1e-10 * float(J.abs().max())
+        ):
+            return None
+    return _host(q - J @ theta[0]), _host(J)
+
+
+@dataclass(frozen=True)
+class Affine:
+    """SciPy's LSODA with the exact Jacobian, for one seed of a linear model, from any start.
+
+    Two clocks, one curve: ``d theta / ds = g`` until the data are separated (ell = 1), where ``|g|`` stays
+    bounded away from zero and infinity; then ``d theta / dx = e^x g / |g|^2``, in which ``ell = ell0 + e^x -
+    1`` is the clock itself, and every step whose ell is off by more than 0.1 % is an error. NumPy alone,
+    because autograd costs ten times the arithmetic of so small a model.
+
+    Attributes:
+        rtol: relative tolerance of the solver.
+
+    >>> data = Data(torch.eye(2).double(), torch.ones(2).double())
+    >>> start = {"w": torch.tensor([[0.1, 0.3]]).double()}
+    >>> linear = lambda p, X: p["w"] @ X.T
+    >>> *_, last = follow(linear, data, start, at=[0.5, 1e2, 1e8], stepper=Affine())
+    >>> round(last.ell.item() / 1e8, 6)
+    1.0
+    """
+
+    rtol: float = 1e-6
+
+    def run(self, flow, at, until=math.inf):
+        """See :class:`Stepper`."""
+        vector = _one_seed(flow, self)
+        affine = affine_margins(flow.model, flow.data, unflatten(flow.theta, flow.like))
+        if affine is None:
+            raise ValueError("the margins are not affine in the parameters: use Far or Implicit")
+        q0, J = affine
+
+        def look(vector: np.ndarray) -> tuple[float, np.ndarray]:
+            """ell and the weights."""
+            flow.count()
+            q = q0 + J @ vector
+            low = q.min()
+            w = np.exp(low - q)
+            total = w.sum()
+            return low - math.log(total), w / total
+
+        def hessian(g: np.ndarray, w: np.ndarray) -> np.ndarray:
+            return np.outer(g, g) - (J.T * w) @ J
+
+        def its_jacobian(vector: np.ndarray) -> np.ndarray:
+            w = look(vector)[1]
+            return hessian(w @ J, w)
+
+        def in_loss_time(x: float, vector: np.ndarray) -> np.ndarray:
+            g = look(vector)[1] @ J
+            return (math.exp(x) / (g @ g)) * g
+
+        def jacobian_in_loss_time(x: float, vector: np.ndarray) -> np.ndarray:
+            w = look(vector)[1]
+            g = w @ J
+            H, gg = hessian(g, w), g @ g
+            return math.exp(x) * (H / gg - 2 * np.outer(g, H @ g) / gg**2)
+
+        def solver_from(vector, field, jac, span, rtol, **more):
+            # first_step: LSODA's own guess can jump over the whole beginning
+            atol = self.rtol * max(np.linalg.norm(vector), 1e-3) / math.sqrt(J.shape[1])
+            first = min(1e-3, span)
+            tolerances = {"rtol": rtol, "atol": atol, "first_step": first}
+            return SOLVERS["LSODA"](field, 0.0, vector, span, jac=jac, **tolerances, **more)
+
+        ell, solver = look(vector)[0], None
+        for target in [*(value for value in at if value < 1), 1.0]:
+            while ell < target:
+                # what is wrong before separation is forgotten after it: a looser tolerance changes no digit
+                # that is tested
+                solver = solver or solver_from(
+                    vector,
+                    lambda _s, v: look(v)[1] @ J,
+                    lambda _s, v: its_jacobian(v),
+                    1e9,
+                    max(self.rtol, 1e-4),
+                )
+                solver.step()
+                flow.steps += 1
+                if solver.status != "running":
+                    raise flow.stop("LSODA did not separate the data: are they separable?")
+                flow.settle(solver.y.copy())
+                ell = look(solver.y)[0]
+            if solver:
+                dense = solver.dense_output()
+                low, high = solver.t_old, solver.t
+                root = brentq(lambda s: look(dense(s))[0] - target, low, high, xtol=1e-15)  # noqa: B023
+                vector = dense(root)
+            if target < 1:
+                flow.settle(vector)
+                yield np.ones(1)
+        late = [value for value in at if value >= 1]
+        if not late:
+            return
+        ell0 = look(vector)[0]
+        clocks = [math.log1p(max(target - ell0, 0.0)) for target in late]
+        span = clocks[-1] or 1.0
+        solver = solver_from(
+            vector, in_loss_time, jacobian_in_loss_time, span, self.rtol, max_step=0.5
+        )
+        fidelity = 1.0
+        for clock, target in zip(clocks, late, strict=True):
+            while solver.t * (1 + 1e-14) < clock:
+                # trial points of the corrector may overflow; the solver rejects them itself
+                with np.errstate(all="ignore"):
+                    message = solver.step()
+                flow.steps += 1
+                if solver.status == "failed":
+                    raise flow.stop(f"LSODA gave up ({message}): use another rtol.")
+                fidelity = look(solver.y)[0] / (ell0 + math.expm1(solver.t))
+                if not abs(fidelity - 1) <= 1e-3:
+                    raise flow.stop("LSODA left the flow: use a smaller rtol.")
+                flow.settle(solver.y.copy())
+            point = solver.dense_output()(clock) if clock else vector
+            # the solver's ell is off by its tolerance; a step along the flow lands exactly
+            for _ in range(3):
+                ell, w = look(point)
+                g = w @ J
+                point = point + (target - ell) / (g @ g) * g
+            flow.settle(point)
+            yield np.array([fidelity])
+
+
+@dataclass(frozen=True)
+class Far:
+    """One smooth seed from any start to the far asymptotics.
+
+    :class:`Affine` where the margins are affine in the parameters; otherwise ``Heun(1e-3)`` until ell is
+    ``begin``, then :class:`Implicit`.
+
+    Attributes:
+        begin: an ell at which the data are separated, > 0.
+        rtol, method, max_step: as in :class:`Implicit` (and rtol as in :class:`Affine`).
+
+    >>> data = Data(torch.eye(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64))
+    >>> start = {"w": torch.tensor([[0.5, 0.7]], dtype=torch.float64)}
+    >>> square = lambda p, X: p["w"] ** 2 @ X.T
+    >>> [round(s.ell.item(), 6) for s in follow(square, data, start, at=[1e2, 1e4], stepper=Far())]
+    [100.0, 10000.0]
+    """
+
+    begin: float = 1.0
+    rtol: float | None = None
+    method: str = "BDF"
+    max_step: float = 0.5
+
+    def run(self, flow, at, until=math.inf):
+        """See :class:`Stepper`."""
+        _one_seed(flow, self)
+        implicit = Implicit(self.rtol, self.method, self.max_step)
+        if affine_margins(flow.model, flow.data, unflatten(flow.theta, flow.like)):
+            yield from Affine(self.rtol or 1e-6).run(flow, at)
+            return
+        early = [value for value in at if value <= self.begin]
+        if early:
+            yield from Heun(1e-3).run(flow, early)
+        if len(early) < len(at):
+            if flow.ell[0] < self.begin:
+                for _ in Heun(1e-3).run(flow, [self.begin]):
+                    pass
+            yield from implicit.run(flow, at[len(early) :])

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from qhlib.data import Data
 from qhlib.margins import Model, log_inverse_loss, margins
-from qhlib.params import Params, Rates, flatten, spread, unflatten
+from qhlib.params import Params, Rates, flatten, rates_vector, unflatten
 
 
 def psi(params: Params, rates: Rates, a: float | Tensor) -> Params:
@@ -27,10 +27,14 @@ def psi(params: Params, rates: Rates, a: float | Tensor) -> Params:
     """
     theta = flatten(params)
     shift = torch.as_tensor(a, dtype=theta.dtype, device=theta.device).reshape(-1, 1)
-    return unflatten(theta * torch.exp(shift * spread(rates, params).to(theta.dtype)), params)
+    return unflatten(
+        theta * torch.exp(shift * rates_vector(rates, params).to(theta.dtype)), params
+    )
 
 
-def scaling_defect(model: Model, params: Params, X: Tensor, rates: Rates, a: float) -> Tensor:  # (S,)
+def scaling_defect(
+    model: Model, params: Params, X: Tensor, rates: Rates, a: float
+) -> Tensor:  # (S,)
     """``max_i |f(x_i; psi_a theta) - e^a f(x_i; theta)|``, relative to ``e^a max_i |f|``. Zero for a right Lambda.
 
     >>> square = lambda p, X: p["w"] ** 2 @ X.T
@@ -53,12 +57,14 @@ def euler_defect(model: Model, params: Params, X: Tensor, rates: Rates) -> Tenso
     0.0
     """
     theta = flatten(params)
-    velocity = unflatten(theta * spread(rates, params).to(theta.dtype), params)
+    velocity = unflatten(theta * rates_vector(rates, params).to(theta.dtype), params)
     f, along = torch.func.jvp(lambda p: model(p, X), (params,), (velocity,))
     return (along - f).flatten(1).abs().amax(1) / f.flatten(1).abs().amax(1)
 
 
-def gradient_defect(model: Model, params: Params, X: Tensor, rates: Rates, a: float) -> Tensor:  # (S,)
+def gradient_defect(
+    model: Model, params: Params, X: Tensor, rates: Rates, a: float
+) -> Tensor:  # (S,)
     """``grad f(psi_a theta) = e^{a (I - Lambda)} grad f(theta)``: relative violation, for the sum of all scores.
 
     >>> square = lambda p, X: p["w"] ** 2 @ X.T
@@ -73,10 +79,12 @@ def gradient_defect(model: Model, params: Params, X: Tensor, rates: Rates, a: fl
         weights = torch.linspace(
             0.5, 1.5, scores[0].numel(), dtype=scores.dtype, device=scores.device
         ).reshape(scores.shape[1:])
-        grads = torch.autograd.grad((scores * weights).sum(), list(leaves.values()), materialize_grads=True)
+        grads = torch.autograd.grad(
+            (scores * weights).sum(), list(leaves.values()), materialize_grads=True
+        )
         return flatten(dict(zip(leaves, grads, strict=True)))
 
-    lam = spread(rates, params)
+    lam = rates_vector(rates, params)
     expected = torch.exp(a * (1 - lam)) * gradient(params)
     return (gradient(psi(params, rates, a)) - expected).norm(dim=1) / expected.norm(dim=1)
 
@@ -90,7 +98,7 @@ def top_rate(params: Params, rates: Rates) -> tuple[float, Tensor]:
     >>> top_rate({"w": torch.ones(1, 1), "b": torch.ones(1, 1)}, {"w": 0.5, "b": 1.0})
     (1.0, tensor([False,  True]))
     """
-    lam = spread(rates, params)
+    lam = rates_vector(rates, params)
     largest = float(lam.max())
     if not largest > 0:
         raise ValueError("all rates are zero: Lambda must be non-zero")
@@ -103,12 +111,12 @@ def seminorm_squared(params: Params, rates: Rates, *, top: bool = False) -> Tens
     >>> seminorm_squared({"w": 2 * torch.ones(1, 1), "b": torch.ones(1, 1)}, {"w": 0.5, "b": 1.0}).item()
     3.0
     """
-    theta, lam = flatten(params), spread(rates, params)
+    theta, lam = flatten(params), rates_vector(rates, params)
     weight = lam * top_rate(params, rates)[1] if top else lam
     return (weight * theta**2).sum(1)
 
 
-def normalise(params: Params, rates: Rates) -> tuple[Params, Tensor]:
+def normalize(params: Params, rates: Rates) -> tuple[Params, Tensor]:
     """Normalised parameters ``theta_hat = psi_{-tau}(theta)`` and tau (S,), where ``|theta_hat|_Lambda = 1``.
 
     tau solves ``sum_i lambda_i e^{-2 lambda_i tau} theta_i^2 = 1``, which decreases in tau; then
@@ -117,14 +125,14 @@ def normalise(params: Params, rates: Rates) -> tuple[Params, Tensor]:
     Raises:
         ValueError: if the Lambda-seminorm is zero.
 
-    >>> hat, tau = normalise({"w": torch.full((1, 1), 8.0, dtype=torch.float64)}, {"w": 0.5})
+    >>> hat, tau = normalize({"w": torch.full((1, 1), 8.0, dtype=torch.float64)}, {"w": 0.5})
     >>> round(hat["w"].item(), 6), round(tau.item(), 6)
     (1.414214, 3.465736)
     """
-    theta, lam = flatten(params).detach(), spread(rates, params)
+    theta, lam = flatten(params).detach(), rates_vector(rates, params)
     squares = lam * theta**2
     if bool((squares.sum(1) <= 0).any()):
-        raise ValueError("the Lambda-seminorm of a seed is zero: there is nothing to normalise")
+        raise ValueError("the Lambda-seminorm of a seed is zero: there is nothing to normalize")
     taus = []
     for row in squares:
         live = row > 0
@@ -135,25 +143,29 @@ def normalise(params: Params, rates: Rates) -> tuple[Params, Tensor]:
 
         # each bound makes one term, or all of them, decide the sign
         low = float((logs / (2 * rate)).max())
-        high = float(((logs + torch.log(torch.tensor(len(logs), dtype=logs.dtype))) / (2 * rate)).max())
+        high = float(
+            ((logs + torch.log(torch.tensor(len(logs), dtype=logs.dtype))) / (2 * rate)).max()
+        )
         taus.append(
-            low if high - low < 1e-15 else brentq(excess, low - 1e-9, high + 1e-9, xtol=1e-14, rtol=1e-14)
+            low
+            if high - low < 1e-15
+            else brentq(excess, low - 1e-9, high + 1e-9, xtol=1e-14, rtol=1e-14)
         )
     tau = torch.tensor(taus, dtype=theta.dtype, device=theta.device)
     return psi(params, rates, -tau), tau
 
 
-def normalised_margin(
+def normalized_margin(
     model: Model, data: Data, params: Params, rates: Rates, *, smoothed: bool = False
 ) -> Tensor:
     """``min_i q_i / e^tau`` (S,), or with ``smoothed`` ``log(1/L) / e^tau``, the one that rises along the flow.
 
     >>> data = Data(torch.ones(1, 1), torch.ones(1))
-    >>> round(normalised_margin(lambda p, X: p["w"] @ X.T, data, {"w": torch.full((1, 1), 5.0)}, {"w": 1.0}).item(), 6)
+    >>> round(normalized_margin(lambda p, X: p["w"] @ X.T, data, {"w": torch.full((1, 1), 5.0)}, {"w": 1.0}).item(), 6)
     1.0
     """
     q = margins(model, data, params)
-    _, tau = normalise(params, rates)
+    _, tau = normalize(params, rates)
     top = log_inverse_loss(q) if smoothed else q.amin(1)
     return top * torch.exp(-tau)
 
@@ -172,5 +184,7 @@ def unit_margin(model: Model, data: Data, params: Params, rates: Rates) -> Param
     """
     smallest = margins(model, data, params).amin(1)
     if bool((smallest <= 0).any()):
-        raise ValueError(f"the data are not separated: the smallest margin is {smallest.min():.3g}")
+        raise ValueError(
+            f"the data are not separated: the smallest margin is {smallest.min():.3g}"
+        )
     return psi(params, rates, -torch.log(smallest))

@@ -110,7 +110,9 @@ def load(
     everything = range(len(CLASSES[name]))
     kept = tuple(everything if classes is None else classes)
     if not kept or len(set(kept)) < len(kept) or not set(kept) <= set(everything):
-        raise ImagesError(f"classes={classes!r}: give different labels from 0 to {len(everything) - 1}")
+        raise ImagesError(
+            f"classes={classes!r}: give different labels from 0 to {len(everything) - 1}"
+        )
     if any(n is not None and n < 1 for n in (n_train, n_test)):
         raise ImagesError(f"n_train={n_train}, n_test={n_test}: give at least 1, or None for all")
     import torch
@@ -119,7 +121,9 @@ def load(
     for (X, y), n in zip(splits, (n_train, n_test), strict=True):
         chosen = np.flatnonzero(np.isin(y, kept))[:n]
         if len(chosen) == 0:
-            raise ImagesError(f"{name}: no image is of the classes {kept}; name a folder with more records")
+            raise ImagesError(
+                f"{name}: no image is of the classes {kept}; name a folder with more records"
+            )
         number = np.zeros(len(everything), np.int64)
         number[list(kept)] = np.arange(len(kept))
         parts += [torch.from_numpy(X[chosen]).float(), torch.from_numpy(number[y[chosen]])]
@@ -167,7 +171,9 @@ def _read(name: str, folder: str | os.PathLike, download: bool, unpack: bool = T
                 f"digits come with scikit-learn and are not read from {folder}; leave data_folder empty"
             )
         return _digits()
-    reader = files.fashion_mnist if name == "fashion_mnist" else partial(files.cifar10, unpack=unpack)
+    reader = (
+        files.fashion_mnist if name == "fashion_mnist" else partial(files.cifar10, unpack=unpack)
+    )
     place = Path(folder).expanduser().absolute() if folder else cache() / name
     try:
         splits = reader(place)
@@ -195,7 +201,9 @@ def _check(splits: tuple) -> None:
 
 def _advice(name: str, place: Path) -> str:
     """What to do, for every fault: the whole files in their place, or another set."""
-    package = "; or install Debian's package dataset-fashion-mnist" if name == "fashion_mnist" else ""
+    package = (
+        "; or install Debian's package dataset-fashion-mnist" if name == "fashion_mnist" else ""
+    )
     return (
         f"Put {_NEEDED[name]} from {_URL[name]} in {place} (delete what is damaged there){package}; or name another "
         "folder with the parameter data_folder; or choose the data set digits, which needs no file"
@@ -208,7 +216,9 @@ def _download(name: str, place: Path) -> None:
     from tqdm import tqdm
 
     pooch.get_logger().setLevel("WARNING")  # the bar says the same
-    published = {file: known[0] for file, known in {**files.FASHION_MNIST, **files.CIFAR10}.items()}
+    published = {
+        file: known[0] for file, known in {**files.FASHION_MNIST, **files.CIFAR10}.items()
+    }
     for file in _DOWNLOAD[name]:
         if (place / file).exists():
             continue
@@ -219,7 +229,9 @@ def _download(name: str, place: Path) -> None:
                 fetch = pooch.HTTPDownloader(progressbar=bar, timeout=30)
                 pooch.retrieve(url, f"md5:{published[file]}", file, place, downloader=fetch)
         except (OSError, ValueError) as error:
-            raise ValueError(f"it is not here, and downloading {url} failed: {_reason(error)}") from None
+            raise ValueError(
+                f"it is not here, and downloading {url} failed: {_reason(error)}"
+            ) from None
 
 
 def _reason(error: Exception) -> str:

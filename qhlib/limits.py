@@ -7,14 +7,18 @@ Conventions. The limit problem of a Lambda-quasi-homogeneous model is
 with ``|theta|^2_{Lambda_max} = lambda_max sum theta_j^2`` over the top-rate block; in gradients, ``P =
 lambda_max`` on that block and 0 below (``P = I/L`` for a homogeneous model of degree L, the usual problem).
 Every point is first moved along its characteristic curve to unit margin, so that no figure here depends on
-its scale. ``mu >= 0`` (S, k) are the multipliers, J = dq/dtheta (S, k, p), all float64. The polish of
-two-layer (leaky) ReLU networks: :mod:`qhlib.leaky`.
+its scale. ``mu >= 0`` (S, k) are the multipliers, ``J = dq/dtheta`` (S, k, p), all float64.
+
+*Two-layer (leaky) ReLU networks*, ``f(x) = sum_j a_j sigma(<w_j, x>)`` with ``sigma(z) = max(z, alpha z)``,
+slope ``0 <= alpha <= 1``, and a second layer a (m,) that stays fixed, are homogeneous of degree 1 in W (S, m,
+d). With ``c_ij = y_i a_j`` and ``z_ij = <w_j, x_i>`` (n, m), a pair (i, j) sits on a kink when ``z_ij = 0``;
+there its slope ``xi_ij`` is any number in [alpha, 1], and the KKT conditions are ``W_j = sum_i mu_i c_ij xi_ij
+x_i``. Where ``c_ij < 0`` the unit's contribution to the margin is concave, so the problem is convex in it and
+kinks are exact constraints; where ``c_ij > 0`` it is convex, and the side that the flow is on is kept.
 """
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,30 +26,15 @@ from scipy.linalg import qr
 from scipy.optimize import least_squares, nnls
 from torch import Tensor
 
-from qhlib.cones import free_basis, nested_qp
+from qhlib.convex import free_basis, nested_qp
 from qhlib.data import Data
-from qhlib.homogeneity import normalise, top_rate, unit_margin
-from qhlib.margins import Model, filled, jacobian, margins
+from qhlib.homogeneity import normalize, top_rate, unit_margin
+from qhlib.margins import KinkFinder, Kinks, Model, hessian, jacobian, margins
+from qhlib.models import second_layer
 from qhlib.params import Params, Rates, angle, flatten, unflatten
 
 CERTIFIED = 1e-6
 """A limit is certified when residual and complementarity are both at most this."""
-
-
-class Kinks(NamedTuple):
-    """Generators of the Clarke subdifferential of one seed: ``grad q_i`` may move by ``s direction``, s in
-    [0, 1].
-
-    ``sample`` (K,) holds the indices i into the margins, ``direction`` (K, p) the jump of the gradient of q_i
-    from the side that differentiation takes to the other side of the kink.
-    """
-
-    sample: np.ndarray
-    direction: np.ndarray
-
-
-KinkFinder = Callable[[Params, Tensor], Sequence[Kinks]]
-"""Finds each seed's kinks from the parameters at unit margin and the Jacobian (S, k, p) taken there."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +116,7 @@ def kkt_residual(
     KKT point can be anything.)
 
     Args:
-        kinks: finds the generators at the unit-margin point, e.g. :func:`qhlib.leaky.kinks`.
+        kinks: finds the generators at the unit-margin point, e.g. :func:`leaky_relu_kinks`.
 
     Raises:
         ValueError: if a seed does not separate the data, its top-rate block is zero, or kinks and seeds
@@ -156,11 +145,15 @@ def kkt_residual(
         v = P * theta[s]
         size = np.linalg.norm(v)
         if not size > 0:
-            raise ValueError("the top-rate parameters of a seed are zero: problem (P) has no cost there")
+            raise ValueError(
+                "the top-rate parameters of a seed are zero: problem (P) has no cost there"
+            )
         # columns in units in which the multipliers of a KKT point sum to one
         slack = q[s] - 1
         sample, direction = found[s] or (np.zeros(0, int), np.zeros((0, v.size)))
-        columns = np.vstack([np.hstack([J[s].T, direction.T]) * size, np.r_[slack, np.zeros(len(sample))]])
+        columns = np.vstack(
+            [np.hstack([J[s].T, direction.T]) * size, np.r_[slack, np.zeros(len(sample))]]
+        )
         solution = _cone_least_squares(columns, np.r_[v / size, 0.0], len(slack), sample)
         gap = columns @ solution - np.r_[v / size, 0.0]
         mu, nu = solution[: len(slack)], solution[len(slack) :]
@@ -178,7 +171,6 @@ def polish_smooth(
     rates: Rates,
     *,
     max_evaluations: int = 200,
-    max_seconds: float = 30.0,
 ) -> Limit:
     """From a flow past separation to the KKT point of (P) next to it, for smooth (quasi-)homogeneous models.
 
@@ -202,19 +194,18 @@ def polish_smooth(
     >>> round(limit.margin.item(), 9), limit.certified.item()
     (0.707106781, True)
     """
-    began = time.monotonic()
     points, reasons = [], []
     for s in range(flatten(params).shape[0]):
         own, start = one_seed(data, params, s)
         start = unit_margin(model, own, start, rates)
-        point, reason = _solve_kkt(model, own, start, rates, max_evaluations, began + max_seconds)
+        point, reason = _solve_kkt(model, own, start, rates, max_evaluations)
         points.append(point)
         reasons.append(reason)
     stacked = {name: torch.cat([point[name] for point in points]) for name in params}
-    return as_limit(model, data, params, stacked, rates, reasons)
+    return _as_limit(model, data, params, stacked, rates, reasons)
 
 
-def as_limit(
+def _as_limit(
     model: Model,
     data: Data,
     flow: Params,
@@ -229,7 +220,7 @@ def as_limit(
     certificate = kkt_residual(model, data, points, rates, kinks=kinks)
     certified = certificate.worst <= CERTIFIED
     size = (flatten(points)[:, top]).norm(dim=1)
-    apart = angle(flatten(normalise(flow, rates)[0]), flatten(normalise(points, rates)[0]))
+    apart = angle(flatten(normalize(flow, rates)[0]), flatten(normalize(points, rates)[0]))
     verdict = [
         f"{reason} {'Certified' if ok else 'Not certified'}: KKT residual {r:.1e}, complementarity {c:.1e}."
         for reason, ok, r, c in zip(
@@ -239,12 +230,8 @@ def as_limit(
     return Limit(points, certificate, size ** (-1 / largest), apart, certified, tuple(verdict))
 
 
-class _OutOfTime(Exception):
-    pass
-
-
 def _solve_kkt(
-    model: Model, data: Data, start: Params, rates: Rates, max_evaluations: int, deadline: float
+    model: Model, data: Data, start: Params, rates: Rates, max_evaluations: int
 ) -> tuple[Params, str]:
     """The KKT point next to ``start`` (S = 1, unit margin), and a sentence on how the solver ended."""
     largest, top = top_rate(start, rates)
@@ -261,8 +248,6 @@ def _solve_kkt(
     for _ in range(20):
 
         def equations(x: np.ndarray, chosen: np.ndarray = chosen) -> np.ndarray:
-            if time.monotonic() > deadline:
-                raise _OutOfTime
             here, m = at(x[:p]), x[p:]
             q = margins(model, data, here)[0].detach().numpy()[chosen]
             J = jacobian(model, data, here)[0].numpy()[chosen]
@@ -272,7 +257,8 @@ def _solve_kkt(
             here, m = at(x[:p]), x[p:]
             q = margins(model, data, here)[0].detach().numpy()[chosen]
             J = jacobian(model, data, here)[0].numpy()[chosen]
-            curvature = _weighted_hessian(model, data, here, chosen, m)
+            weights = torch.as_tensor(m)
+            curvature = hessian(model, data, here, lambda q: q[:, chosen] @ weights).numpy()
             r = np.hypot(m, q - 1)
             along_m = np.divide(m, r, out=np.full_like(r, 0.5**0.5), where=r > 0) - 1
             along_q = np.divide(q - 1, r, out=np.full_like(r, 0.5**0.5), where=r > 0) - 1
@@ -283,19 +269,16 @@ def _solve_kkt(
                 ]
             )
 
-        try:
-            out = least_squares(
-                equations,
-                np.r_[best, np.maximum(mu0[chosen], 1e-12)],
-                jac=derivative,
-                method="lm",
-                xtol=1e-15,
-                ftol=1e-15,
-                gtol=1e-15,
-                max_nfev=max_evaluations,
-            )
-        except _OutOfTime:
-            return at(best), "The polish ran out of time: raise max_seconds or follow the flow further."
+        out = least_squares(
+            equations,
+            np.r_[best, np.maximum(mu0[chosen], 1e-12)],
+            jac=derivative,
+            method="lm",
+            xtol=1e-15,
+            ftol=1e-15,
+            gtol=1e-15,
+            max_nfev=max_evaluations,
+        )
         worst = np.abs(out.fun).max()
         if np.linalg.norm(P * out.x[:p]) < 1e-6 * size:
             return at(theta0), (
@@ -320,24 +303,9 @@ def _solve_kkt(
     ), "Margins kept falling below 1 when others were solved for: follow the flow further first."
 
 
-def _weighted_hessian(
-    model: Model, data: Data, params: Params, chosen: np.ndarray, weights: np.ndarray
+def _cone_least_squares(
+    columns: np.ndarray, target: np.ndarray, k: int, sample: np.ndarray
 ) -> np.ndarray:
-    """``sum_i weights_i d^2 q_i / d theta^2`` over the chosen margins, for one seed: (p, p)."""
-    leaves = {name: t.detach().requires_grad_() for name, t in params.items()}
-    total = margins(model, data, leaves)[0, chosen] @ torch.as_tensor(weights)
-    grads = torch.autograd.grad(total, list(leaves.values()), create_graph=True, materialize_grads=True)
-    g = torch.cat([t.reshape(-1) for t in grads])
-    p = g.numel()
-    if not g.requires_grad:  # a linear model: its gradient does not depend on theta
-        return np.zeros((p, p))
-    rows = torch.autograd.grad(
-        g, list(leaves.values()), torch.eye(p, dtype=g.dtype), is_grads_batched=True, allow_unused=True
-    )
-    return filled(rows, leaves, p)[:, 0].numpy()
-
-
-def _cone_least_squares(columns: np.ndarray, target: np.ndarray, k: int, sample: np.ndarray) -> np.ndarray:
     """``min |columns x - target|`` over x = (mu, nu), mu >= 0 (k,), ``0 <= nu_j <= mu_{sample_j}``."""
     if len(target) > columns.shape[1] + 1:  # only the triangle matters, so p never does
         triangle = qr(np.column_stack([columns, target]), mode="r", check_finite=False)[0][
@@ -354,7 +322,9 @@ def _cone_least_squares(columns: np.ndarray, target: np.ndarray, k: int, sample:
     return _interior_point(columns, target, k, sample)
 
 
-def _interior_point(columns: np.ndarray, target: np.ndarray, k: int, sample: np.ndarray) -> np.ndarray:
+def _interior_point(
+    columns: np.ndarray, target: np.ndarray, k: int, sample: np.ndarray
+) -> np.ndarray:
     """The same by Clarabel on the normal equations, then one correction by least squares (to rounding)."""
     x = nested_qp(columns.T @ columns, columns.T @ target, k, sample)[0]
     # a solver's status is no certificate: the caller computes the residual of whatever feasible point comes
@@ -367,3 +337,181 @@ def _interior_point(columns: np.ndarray, target: np.ndarray, k: int, sample: np.
     moved = np.r_[mu, np.clip(moved[k:], 0, mu[sample])]
     error = lambda z: np.linalg.norm(columns @ z - target)  # noqa: E731
     return moved if error(moved) < error(x) else x
+
+
+def leaky_relu_kinks(data: Data, a: Tensor, slope: float, near: float = 1e-9) -> KinkFinder:
+    """Clarke generators on the pairs with ``|z_ij| <= near |x_i| max_j |w_j|``, for
+    :func:`qhlib.limits.kkt_residual`.
+
+    The direction of a pair is ``c_ij (xi' - xi) x_i`` in the row of w_j: xi is the slope that differentiation
+    took and xi' the other one. xi is read off the Jacobian: at ``z = 1e-17`` the order of a sum decides the
+    side, so recomputing z can give the other one.
+
+    >>> data = Data(torch.tensor([[1.0, 0.0]]), torch.tensor([1.0]))
+    >>> finder = leaky_relu_kinks(data, torch.tensor([1.0]), 0.5)
+    >>> finder({"W": torch.tensor([[[0.0, 2.0]]])}, torch.tensor([[[0.5, 0.0]]]))[0].direction.tolist()
+    [[0.5, 0.0]]
+    """
+
+    def finder(params: Params, J: Tensor) -> list[Kinks]:
+        found = []
+        for s, W in enumerate(params["W"].detach().cpu().numpy()):
+            X, y, a_ = _arrays(data, a, s)
+            lengths = np.linalg.norm(X, axis=1)
+            # relative to the longest w_j: a unit that vanishes altogether sits on all its kinks
+            close = np.abs(X @ W.T) <= near * lengths[:, None] * np.linalg.norm(W, axis=1).max()
+            i, j = np.nonzero(close & (lengths[:, None] > 0) & (a_ != 0))
+            own = J[s].cpu().numpy().reshape(len(X), *W.shape)[i, j]  # c_ij xi x_i
+            taken = (own * X[i]).sum(1) / (y[i] * a_[j] * lengths[i] ** 2)
+            direction = np.zeros((len(i), *W.shape))
+            direction[np.arange(len(i)), j] = (y[i] * a_[j] * (1 + slope - 2 * taken))[
+                :, None
+            ] * X[i]
+            found.append(Kinks(i, direction.reshape(len(i), W.size)))
+        return found
+
+    return finder
+
+
+def polish_leaky_relu(
+    model: Model,
+    data: Data,
+    params: Params,
+    *,
+    a: Tensor | None = None,
+    slope: float,
+    near: float = 1e-9,
+    max_rounds: int = 100,
+) -> Limit:
+    """From a flow past separation to a Clarke-KKT point of ``min 1/2 |W|^2 s.t. q_i >= 1``, seed by seed.
+
+    With the flow's activation pattern the problem is a quadratic programme, solved in its dual (one variable
+    per sample and per kink, whatever m and d). A concave pair (``c_ij < 0``) whose unit changes sides becomes
+    an exact constraint; a convex one that changes sides is given its new side. Each round lowers the norm, so
+    the rounds end; the sentence in ``reason`` counts both. The certificate is computed anew from the model's
+    own gradients and :func:`leaky_relu_kinks`.
+
+    Args:
+        model: the network, e.g. ``partial(two_layer, slope=slope)``; must be ``sum_j a_j sigma(<w_j, x>)``.
+        params: ``{"W": (S, m, d)}`` on the flow, past separation.
+        a: second layer (m,); by default :func:`qhlib.models.second_layer`.
+        slope: alpha in [0, 1).
+        near: relative size of z_ij below which the certificate sees a kink.
+        max_rounds: limit on the quadratic programmes per seed.
+
+    Raises:
+        ValueError: if the model is not this network, the slope is out of range, or the data are not
+        separated.
+
+    Source: derived here.
+
+    >>> from functools import partial
+    >>> from qhlib.models import two_layer
+    >>> data = Data(torch.tensor([[1.0, 0.0], [0.0, 1.0]]).double(), torch.tensor([1.0, -1.0]).double())
+    >>> W = torch.tensor([[[3.0, -1.0], [-1.0, 2.0]]]).double()
+    >>> limit = polish_leaky_relu(partial(two_layer, slope=0.5), data, {"W": W}, slope=0.5)
+    >>> limit.certified.item(), limit.params["W"].round(decimals=4).tolist()
+    (True, [[[1.1314, -0.5657], [-0.5657, 1.1314]]])
+    """
+    if set(params) != {"W"} or not 0 <= slope < 1:
+        raise ValueError(
+            f"polish_leaky_relu needs params {{'W'}} and a slope in [0, 1), got {set(params)} and {slope}"
+        )
+    a = second_layer(params["W"].shape[1]) if a is None else a
+    start = unit_margin(model, data, params, {"W": 1.0})
+    expected = torch.nn.functional.leaky_relu(data.X @ start["W"].mT, slope) @ a.to(start["W"])
+    if not torch.allclose(model(start, data.X), expected, rtol=1e-9, atol=1e-9):
+        raise ValueError(
+            "the model is not sum_j a_j max(z, slope z) with this second layer and slope"
+        )
+    points, reasons = [], []
+    for s, W in enumerate(start["W"].detach().cpu().numpy()):
+        point, reason = _descend(*_arrays(data, a, s), W, slope, max_rounds)
+        points.append(torch.as_tensor(point))
+        reasons.append(reason)
+    stacked = unit_margin(model, data, {"W": torch.stack(points)}, {"W": 1.0})
+    return _as_limit(
+        model, data, params, stacked, {"W": 1.0}, reasons, leaky_relu_kinks(data, a, slope, near)
+    )
+
+
+def _arrays(data: Data, a: Tensor, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    X = data.X[seed] if data.X.ndim == 3 else data.X
+    return X.cpu().numpy(), data.y.cpu().numpy(), a.cpu().numpy()
+
+
+def _descend(
+    X: np.ndarray,  # (n, d)
+    y: np.ndarray,
+    a: np.ndarray,
+    W: np.ndarray,  # (m, d)
+    slope: float,
+    max_rounds: int,
+) -> tuple[np.ndarray, str]:
+    """Rounds of quadratic programmes from one seed's W, until every pair is where it was assumed."""
+    kernel, c = X @ X.T, y[:, None] * a
+    positive = W @ X.T > 0
+    positive = positive.T.copy()  # (n, m)
+    exact = np.zeros_like(positive)
+    flips = 0
+    for rounds in range(1, max_rounds + 1):
+        # concave pairs on a kink: slope alpha for sure, and a share of the rest
+        base = c * np.where(positive & ~exact, 1.0, slope)
+        i, j = np.nonzero(exact)
+        extra = c[i, j] * (1 - slope)
+        mu, nu = _dual(kernel, base, i, j, extra)
+        coefficients = mu[:, None] * base
+        coefficients[i, j] += nu * extra
+        z = kernel @ coefficients  # (n, m), of the new W
+        moved = (z > 0) != positive
+        # rounding decides the sign of a pair that lies on its kink: not a move
+        moved &= np.abs(z) > 1e-11 * np.abs(z).max()
+        moved &= ~exact
+        if not moved.any():
+            done = f"{rounds} rounds, {len(i)} pairs exact, {flips} flips to a new side."
+            return coefficients.T @ X, f"The pattern is consistent after {done}"
+        concave = moved & (c < 0)
+        if concave.any():
+            exact |= concave
+            continue
+        # only now: with a kink left out, the programme can push convex pairs across that the flow leaves in
+        # place
+        flips += int(moved.sum())
+        positive ^= moved
+    return (
+        coefficients.T @ X,
+        f"The pattern was still changing after {max_rounds} rounds: raise max_rounds.",
+    )
+
+
+def _dual(
+    kernel: np.ndarray,  # (n, n) inner products of the inputs
+    base: np.ndarray,  # (n, m) slopes times c of the frozen pattern
+    i: np.ndarray,
+    j: np.ndarray,
+    extra: np.ndarray,  # (K,) what the share adds to pair (i, j)
+) -> tuple[np.ndarray, np.ndarray]:
+    """``min 1/2 |W(mu, nu)|^2 - sum mu`` over ``mu >= 0``, ``0 <= nu_k <= mu_{i_k}``: the dual."""
+    n, K = len(base), len(i)
+    gram = np.empty((n + K, n + K))
+    gram[:n, :n] = kernel * (base @ base.T)
+    gram[:n, n:] = kernel[:, i] * base[:, j] * extra
+    gram[n:, :n] = gram[:n, n:].T
+    gram[n:, n:] = kernel[np.ix_(i, i)] * (j[:, None] == j) * np.outer(extra, extra)
+    ones = np.r_[np.ones(n), np.zeros(K)]
+    x, zero, full, _ = nested_qp(gram, ones, n, i)
+    # solve again on the bounds that are active, to rounding; a bound that this breaks is active as well
+    value = lambda v: 0.5 * v @ gram @ v - v @ ones  # noqa: E731
+    for _ in range(10):
+        basis = free_basis(zero, full, n, i)
+        refined = basis @ np.linalg.lstsq(basis.T @ gram @ basis, basis.T @ ones, rcond=1e-13)[0]
+        below, above = refined < 0, (refined[n:] > refined[:n][i]) & ~full
+        if not below.any() and not above.any():
+            # the certificate decides about the point in the end; here it must not be worse than Clarabel's
+            better = value(refined) <= value(x) + 1e-12 * abs(value(x))
+            x = refined if better else x
+            break
+        zero |= below
+        zero[n:] |= zero[:n][i]
+        full = (full | above) & ~zero[n:]
+    return x[:n], x[n:]

@@ -55,7 +55,7 @@ def unflatten(
     }
 
 
-def spread(
+def rates_vector(
     rates: Rates,
     like: Params,
 ) -> Tensor:  # (p,)
@@ -64,13 +64,15 @@ def spread(
     Raises:
         ValueError: if the keys differ from those of ``like``, or a rate is negative or not finite.
 
-    >>> spread({"w": 0.5, "b": 1.0}, {"w": torch.ones(1, 2), "b": torch.ones(1)}).tolist()
+    >>> rates_vector({"w": 0.5, "b": 1.0}, {"w": torch.ones(1, 2), "b": torch.ones(1)}).tolist()
     [0.5, 0.5, 1.0]
     """
     if set(rates) != set(like):
         raise ValueError(f"rates are given for {sorted(rates)}, parameters are {sorted(like)}")
     rows = [
-        torch.as_tensor(rates[name], dtype=torch.float64, device=t.device).expand(t.shape[1:]).reshape(-1)
+        torch.as_tensor(rates[name], dtype=torch.float64, device=t.device)
+        .expand(t.shape[1:])
+        .reshape(-1)
         for name, t in like.items()
     ]
     flat = torch.cat(rows)
@@ -92,7 +94,9 @@ def angle(
     1.0
     """
     na, nb = a.norm(dim=-1, keepdim=True), b.norm(dim=-1, keepdim=True)
-    if not bool((na > 0).all() & (nb > 0).all() & torch.isfinite(na).all() & torch.isfinite(nb).all()):
+    if not bool(
+        (na > 0).all() & (nb > 0).all() & torch.isfinite(na).all() & torch.isfinite(nb).all()
+    ):
         raise ValueError("a direction is zero or not finite: the angle is not defined")
     u, v = a / na, b / nb
     return 2 * torch.atan2((u - v).norm(dim=-1), (u + v).norm(dim=-1))

@@ -7,11 +7,17 @@ can be read in grey; predictions are lines, measurements are points, seeds are b
 import base64
 import html
 import io
+import json
 from collections.abc import Sequence
 
+import matplotlib
 import matplotlib.pyplot as plt
+import numpy as np
 import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.cbook import normalize_kwargs
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 _PALETTE = sns.color_palette("colorblind").as_hex()
@@ -33,12 +39,16 @@ LINE = {
     "measurement": ":",
     "control": "-.",
     "other": (0, (3, 1, 1, 1)),
+    "positive": "-",
+    "negative": "--",
 }
 """Line style of each object of the book."""
+MARKER = dict(zip(COLOR, "osxoD^+_", strict=True))
+"""Marker of each object of the book."""
 SERIES = [
     {"color": c, "linestyle": s, "marker": m}
     for c, s, m in zip(
-        _PALETTE, ["-", "--", "-.", ":", (0, (3, 1, 1, 1)), (0, (5, 1))], "osD^vP", strict=False
+        _PALETTE, ["-", "--", "-.", ":", LINE["other"], (0, (5, 1))], "osD^vP", strict=False
     )
 ]
 """Colour, line style and marker for curves of the same kind, in order."""
@@ -47,12 +57,16 @@ SERIES = [
 def use_style() -> None:
     """Set the book's figure style: white background, colour-blind palette, figures of 7 by 4 inches at 110 dpi.
 
+    It starts from matplotlib's own defaults, so that a reader's matplotlibrc changes no figure.
+
+    >>> plt.rcParams["text.usetex"] = True
     >>> use_style()
-    >>> plt.rcParams["axes.grid"]
-    True
+    >>> plt.rcParams["axes.grid"], plt.rcParams["text.usetex"]
+    (True, False)
     """
     from IPython import get_ipython
 
+    matplotlib.rcdefaults()
     sns.set_theme(style="whitegrid", palette="colorblind", context="notebook")
     plt.rcParams.update(
         {
@@ -71,6 +85,65 @@ def use_style() -> None:
     if shell is not None and "InlineBackend" in {type(c).__name__ for c in shell.configurables}:
         # the layout is constrained already: cropping would draw every figure a second time
         shell.run_line_magic("config", "InlineBackend.print_figure_kwargs = {'bbox_inches': None}")
+
+
+def prediction(ax: Axes, x, y, *, label: str | None = None, kind: str = "prediction", **style):
+    """Draw a line in the style of an object of the book.
+
+    Args:
+        ax: where to draw.
+        x, y: arrays of one length.
+        label: text for the legend.
+        kind: the object, a key of :data:`COLOR`.
+        style: anything else that matplotlib's ``plot`` knows; it overrides the object's style.
+
+    Returns:
+        The line.
+
+    >>> prediction(plt.figure().add_subplot(), [1, 2], [3, 4], ls=":").get_color()
+    '#222222'
+    """
+    own = {"color": COLOR[kind], "linestyle": LINE[kind], "label": label}
+    return ax.plot(x, y, **own | normalize_kwargs(style, Line2D))[0]
+
+
+def measurement(ax: Axes, x, y, *, label: str | None = None, kind: str = "measurement", **style):
+    """Draw points in the style of an object of the book; arguments as in :func:`prediction`.
+
+    >>> measurement(plt.figure().add_subplot(), [1, 2], [3, 4]).get_linestyle()
+    'None'
+    """
+    own = {"linestyle": "none", "marker": MARKER[kind], "markersize": 5}
+    return prediction(ax, x, y, label=label, kind=kind, **own | normalize_kwargs(style, Line2D))
+
+
+def band(ax: Axes, x, ys, *, label: str | None = None, kind: str = "measurement", **style):
+    """Draw the median over the leading axis of ys (S, T) as a line, and the range from min to max as a band.
+
+    Other arguments as in :func:`prediction`.
+
+    >>> band(plt.figure().add_subplot(), [1, 2], [[1, 2], [3, 4], [8, 9]]).get_ydata().tolist()
+    [3.0, 4.0]
+    """
+    ys = np.asarray(ys)
+    line = prediction(ax, x, np.median(ys, axis=0), label=label, kind=kind, **style)
+    ax.fill_between(x, ys.min(0), ys.max(0), color=line.get_color(), alpha=0.25, linewidth=0)
+    return line
+
+
+def slope(ax: Axes, exponent: float, x, y0: float, *, label: str | None = None, **style):
+    """Draw the guide ``y0 (x / x_0)^exponent`` through ``(x_0, y0)``: a straight line on logarithmic axes.
+
+    Other arguments as in :func:`prediction`.
+
+    >>> slope(plt.figure().add_subplot(), -1, [1, 10], 2.0).get_ydata().tolist()
+    [2.0, 0.2]
+    """
+    x = np.asarray(x, float)
+    own = {"color": "0.45", "linestyle": (0, (1, 1)), "linewidth": 1.2}
+    label = f"slope {exponent:g}" if label is None else label
+    own |= normalize_kwargs(style, Line2D)
+    return prediction(ax, x, y0 * (x / x[0]) ** exponent, label=label, **own)
 
 
 def show() -> None:
@@ -104,20 +177,16 @@ def _finish(figure: Figure) -> None:
         figure.set_layout_engine("none")
 
 
-def _png(figure: Figure) -> str:
-    """The figure as PNG in base64."""
-    _finish(figure)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return base64.b64encode(buffer.getvalue()).decode()
+def scrubber(
+    figures: Sequence[Figure], labels: Sequence[str], *, name: str, alt: str, unit: str = ""
+):
+    """A slider through pictures that works in a static page, offline, by keyboard and touch.
 
-
-def scrubber(figures: Sequence[Figure], labels: Sequence[str], *, name: str, alt: str, unit: str = ""):
-    """A slider through pictures of training time that works in a static page, offline, by keyboard and touch.
+    The figures are rendered as PNG into the page itself, and closed. The last one is shown first.
 
     Args:
-        figures: one matplotlib figure per instant; they are rendered as PNG and closed.
-        labels: what the slider says at each instant.
+        figures: one matplotlib figure per position of the slider.
+        labels: what the slider says at each position.
         name: identifier of this scrubber on its page (letters, digits, hyphens).
         alt: alternative text of the picture; the current label is added to it.
         unit: name of the slider's quantity, e.g. "log(1/L)".
@@ -136,26 +205,33 @@ def scrubber(figures: Sequence[Figure], labels: Sequence[str], *, name: str, alt
 
     if not figures or len(figures) != len(labels):
         raise ValueError(
-            f"give as many labels as figures, at least one: {len(figures)} figures, {len(labels)} labels"
+            f"give as many labels as figures, at least one: {len(figures)} and {len(labels)}"
         )
-    frames = [_png(figure) for figure in figures]
-    for figure in figures:
+    frames = []
+    for figure, label in zip(figures, labels, strict=True):
+        _finish(figure)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
         plt.close(figure)
-    images = "".join(
-        f'<img id="{name}-{i}" src="data:image/png;base64,{frame}" alt="{html.escape(f"{alt} At {label}.", quote=True)}"'
-        f' style="max-width:100%;{"" if i == len(frames) - 1 else "display:none"}">'
-        for i, (frame, label) in enumerate(zip(frames, labels, strict=True))
-    )
-    texts = html.escape(str([str(label) for label in labels]).replace("'", '"'), quote=True)
-    last = len(frames) - 1
+        data = base64.b64encode(buffer.getvalue()).decode()
+        frames.append([str(label), f"data:image/png;base64,{data}"])
+
+    def quoted(text: str) -> str:
+        return html.escape(text, quote=True)
+
+    # one picture whose source changes: a page stays small in elements, whatever the number of frames
     move = (
-        "const f=this.closest('figure');f.querySelectorAll('img').forEach((e,i)=>"
-        "{e.style.display=i==this.value?'':'none'});const t=JSON.parse(f.dataset.labels)[this.value];"
-        "f.querySelector('output').textContent=t;this.setAttribute('aria-valuetext',t)"
+        "const f=this.closest('figure'),i=f.querySelector('img'),"
+        "[t,u]=(this.frames??=JSON.parse(f.dataset.frames))[this.value];"
+        "i.src=u;i.alt=f.dataset.alt+' At '+t+'.';f.querySelector('output').textContent=t;"
+        "this.setAttribute('aria-valuetext',t)"
     )
+    (label, picture), last = frames[-1], len(frames) - 1
     return HTML(
-        f'<figure class="scrubber" data-labels="{texts}">{images}<div><label for="{name}-range">{html.escape(unit)} </label>'
-        f'<input id="{name}-range" type="range" min="0" max="{last}" value="{last}" step="1" style="width:60%"'
-        f' aria-valuetext="{html.escape(str(labels[-1]), quote=True)}" oninput="{move}">'
-        f' <output for="{name}-range">{html.escape(str(labels[-1]))}</output></div></figure>'
+        f'<figure class="scrubber" data-alt="{quoted(alt)}" data-frames="{quoted(json.dumps(frames))}">'
+        f'<img src="{picture}" alt="{quoted(f"{alt} At {label}.")}" style="max-width:100%">'
+        f'<div><label for="{name}-range">{quoted(unit)} </label>'
+        f'<input id="{name}-range" type="range" min="0" max="{last}" value="{last}" step="1"'
+        f' style="width:60%" aria-valuetext="{quoted(label)}" oninput="{quoted(move)}">'
+        f' <output for="{name}-range">{quoted(label)}</output></div></figure>'
     )

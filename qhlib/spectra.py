@@ -49,7 +49,9 @@ def singular_ratio(
     True
     """
     if not 1 <= k <= min(W.shape[-2:], default=0):
-        raise ValueError(f"matrices of shape {tuple(W.shape[-2:])} have no singular value number {k}")
+        raise ValueError(
+            f"matrices of shape {tuple(W.shape[-2:])} have no singular value number {k}"
+        )
     sigma = torch.linalg.svdvals(_unit_scale(W))
     return sigma[..., k - 1] / sigma[..., 0]
 

@@ -26,7 +26,11 @@ def normal(seed: int, *shape: int) -> torch.Tensor:
 def problem(seed: int, C: int = 3, m: int = 5, d: int = 4, S: int = 2):
     """Features (S, n, d) of C classes with m samples each, labels, a head."""
     y = torch.arange(C * m) % C
-    return 2 * normal(seed, S, C, d)[:, y] + normal(seed + 1, S, C * m, d), y, normal(seed + 2, S, C, d)
+    return (
+        2 * normal(seed, S, C, d)[:, y] + normal(seed + 1, S, C * m, d),
+        y,
+        normal(seed + 2, S, C, d),
+    )
 
 
 def rotation(seed: int, d: int) -> torch.Tensor:
@@ -75,7 +79,11 @@ def test_the_bound_is_attained_by_a_simplex_also_under_batch_normalisation(C, d)
         assert (normalised.square().mean(0) - 1).abs().max() < EXACT
         cases.append((normalised, float(d)))
     for H, second_moment in cases:
-        q = margins(lambda p, X, H=H: H[y][None] @ p["W"].mT, Data(torch.zeros(2 * C, 0), y), {"W": H[None]})
+        q = margins(
+            lambda p, X, H=H: H[y][None] @ p["W"].mT,
+            Data(torch.zeros(2 * C, 0), y),
+            {"W": H[None]},
+        )
         assert q.min().item() / H.norm().item() == pytest.approx(
             collapse.margin_bound(C, second_moment), rel=EXACT
         )
@@ -96,23 +104,33 @@ def test_noise_within_classes_has_the_nc1_of_its_variance():
 
 def test_noise_along_the_means_is_seen_by_both_forms_of_nc1():
     y = torch.tensor([0, 0, 1, 1])
-    H = torch.tensor([[[1.5], [0.5], [-1.5], [-0.5]]], dtype=torch.float64)  # means +-1, within-variance 1/4
+    H = torch.tensor(
+        [[[1.5], [0.5], [-1.5], [-0.5]]], dtype=torch.float64
+    )  # means +-1, within-variance 1/4
     assert collapse.nc1(H, y).item() == pytest.approx(0.25, rel=EXACT)
-    assert collapse.nc1_pinv(H, y).item() == pytest.approx(0.25 / 2, rel=EXACT)  # tr(Sigma_W Sigma_B^+) / C
+    assert collapse.nc1_pinv(H, y).item() == pytest.approx(
+        0.25 / 2, rel=EXACT
+    )  # tr(Sigma_W Sigma_B^+) / C
 
 
 @pytest.mark.parametrize("t", [1e-1, 1e-4, 1e-8])
 def test_turning_the_head_by_an_angle_gives_twice_the_sine_of_half_of_it(t):
     etf = collapse.simplex_etf(3, 2)
-    turn = torch.tensor([[math.cos(t), -math.sin(t)], [math.sin(t), math.cos(t)]], dtype=torch.float64)
-    assert collapse.nc3(etf[None], (etf @ turn)[None]).item() == pytest.approx(2 * math.sin(t / 2), rel=1e-6)
+    turn = torch.tensor(
+        [[math.cos(t), -math.sin(t)], [math.sin(t), math.cos(t)]], dtype=torch.float64
+    )
+    assert collapse.nc3(etf[None], (etf @ turn)[None]).item() == pytest.approx(
+        2 * math.sin(t / 2), rel=1e-6
+    )
 
 
 def test_a_common_shift_of_the_head_counts_in_nc3():
     etf, shift = collapse.simplex_etf(4, 3), 0.5
     head = etf + torch.tensor([shift, 0, 0], dtype=torch.float64)
     cosine = 2 / math.sqrt(4 + 4 * shift**2)  # |etf|_F = 2
-    assert collapse.nc3(etf[None], head[None]).item() == pytest.approx(math.sqrt(2 - 2 * cosine), rel=EXACT)
+    assert collapse.nc3(etf[None], head[None]).item() == pytest.approx(
+        math.sqrt(2 - 2 * cosine), rel=EXACT
+    )
 
 
 def test_lengths_and_angles_of_known_vectors():
@@ -131,7 +149,9 @@ def test_collapse_far_below_rounding_of_the_features_is_not_lost_in_a_pseudo_inv
     for t in (1e-3, 1e-6, 1e-7):
         noisy = (
             etf[y]
-            + t * torch.where(torch.arange(8) < 4, 1.0, -1.0)[:, None] * torch.eye(8, dtype=torch.float64)[0]
+            + t
+            * torch.where(torch.arange(8) < 4, 1.0, -1.0)[:, None]
+            * torch.eye(8, dtype=torch.float64)[0]
         )
         assert collapse.nc1(noisy[None], y).item() == pytest.approx(t**2, rel=1e-6)
         # the noise lies along e_1, in the span of the means; Sigma_B = I/3 there
@@ -142,7 +162,9 @@ def test_collapse_far_below_rounding_of_the_features_is_not_lost_in_a_pseudo_inv
 
 
 @settings(max_examples=25, deadline=None)
-@given(seed=SEEDS, scale=st.floats(1e-3, 1e3), head_scale=st.floats(1e-3, 1e3), C=st.integers(2, 5))
+@given(
+    seed=SEEDS, scale=st.floats(1e-3, 1e3), head_scale=st.floats(1e-3, 1e3), C=st.integers(2, 5)
+)
 def test_measures_do_not_see_rotation_scale_order_or_seed_neighbours(seed, scale, head_scale, C):
     d = 4
     H, y, W = problem(seed, C=C, d=d)
@@ -178,7 +200,10 @@ def test_the_bound_and_its_stability_hold_for_any_balanced_configuration(seed, C
     assert r <= 1 + EXACT
     if r > 0:
         assert collapse.nc1(H, y).item() <= r**-2 - 1 + EXACT
-        assert collapse.nc3(collapse.centred_means(H, y), W).item() <= math.sqrt(2 * max(1 - r, 0)) + 1e-7
+        assert (
+            collapse.nc3(collapse.centered_means(H, y), W).item()
+            <= math.sqrt(2 * max(1 - r, 0)) + 1e-7
+        )
 
 
 # ---------------------------------------------------------------- independent computations
@@ -191,9 +216,13 @@ def test_scatter_matrices_against_numpy_and_nc1_against_them(seed):
     X, labels = H[0].numpy(), y.numpy()
     within = sum(np.cov(X[labels == c].T, bias=True) for c in range(4)) / 4
     between = np.cov(np.stack([X[labels == c].mean(0) for c in range(4)]).T, bias=True)
-    assert collapse.nc1(H, y).item() == pytest.approx(np.trace(within) / np.trace(between), rel=1e-10)
+    assert collapse.nc1(H, y).item() == pytest.approx(
+        np.trace(within) / np.trace(between), rel=1e-10
+    )
     inverse = np.linalg.pinv(between, rcond=1e-10, hermitian=True)
-    assert collapse.nc1_pinv(H, y).item() == pytest.approx(np.trace(within @ inverse) / 4, rel=1e-8)
+    assert collapse.nc1_pinv(H, y).item() == pytest.approx(
+        np.trace(within @ inverse) / 4, rel=1e-8
+    )
 
 
 def test_class_means_and_nearest_mean_against_scikit_learn():

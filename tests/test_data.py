@@ -7,8 +7,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qhlib.data import Data, gaussian_labels, in_span, nearly_orthogonal, orthogonality, separable_linear
-from qhlib.reference import hard_margin
+from qhlib.convex import hard_margin
+from qhlib.data import (
+    Data,
+    gaussian_labels,
+    in_span,
+    nearly_orthogonal,
+    orthogonality,
+    separable_linear,
+)
 
 
 @settings(max_examples=15, deadline=None)
@@ -27,7 +34,8 @@ def test_seeds_repeat_and_differ_and_leave_the_global_generator_alone():
 def test_mean_shifts_the_first_coordinate_by_the_label():
     shift = gaussian_labels(6, 3, 0, mean=2.0).X - gaussian_labels(6, 3, 0).X
     assert (
-        torch.equal(shift[:, 0].sign(), gaussian_labels(6, 3, 0).y) and float(shift[:, 1:].abs().max()) == 0
+        torch.equal(shift[:, 0].sign(), gaussian_labels(6, 3, 0).y)
+        and float(shift[:, 1:].abs().max()) == 0
     )
 
 
@@ -71,7 +79,9 @@ def test_nearly_orthogonal_has_the_inner_products_that_were_asked_for(
     assert lengths.max().item() == pytest.approx(ratio, abs=1e-9)
     gram = data.X @ data.X.T
     gram.fill_diagonal_(0)
-    assert gram.abs().max().item() == pytest.approx(slack * slope**3 / (3 * n * ratio**2), abs=1e-12)
+    assert gram.abs().max().item() == pytest.approx(
+        slack * slope**3 / (3 * n * ratio**2), abs=1e-12
+    )
     assert orthogonality(data.X, slope) == pytest.approx(1 / slack, rel=1e-6)
     assert orthogonality(7 * data.X, slope) == pytest.approx(1 / slack, rel=1e-6)  # scale free
     assert (data.y == 1).sum() == n // 2

@@ -95,7 +95,9 @@ def write_archive(home, layout, monkeypatch):
 
 def idx(array):
     return (
-        bytes([0, 0, 8, array.ndim]) + b"".join(struct.pack(">i", k) for k in array.shape) + array.tobytes()
+        bytes([0, 0, 8, array.ndim])
+        + b"".join(struct.pack(">i", k) for k in array.shape)
+        + array.tobytes()
     )
 
 
@@ -105,7 +107,10 @@ def write_fashion(home, n=(5, 3)):
     rng = np.random.default_rng(0)
     written = {}
     for split, count in zip(("train", "t10k"), n, strict=True):
-        X, y = rng.integers(0, 256, (count, 28, 28), np.uint8), rng.integers(0, 10, count).astype(np.uint8)
+        X, y = (
+            rng.integers(0, 256, (count, 28, 28), np.uint8),
+            rng.integers(0, 10, count).astype(np.uint8),
+        )
         written[f"{split}-images-idx3-ubyte.gz"] = gzip.compress(idx(X))
         written[f"{split}-labels-idx1-ubyte.gz"] = gzip.compress(idx(y))
     for name, data in written.items():
@@ -139,7 +144,9 @@ def test_digits_are_scikit_learns_split_once_for_all():
     assert digits.X_train.dtype == torch.float32 and digits.y_train.dtype == torch.int64
     # each class in its share, within four standard deviations of a random split
     expected = np.bincount(y) * 1300 / 1797
-    assert (np.abs(np.bincount(digits.y_train.numpy()) - expected) < 4 * np.sqrt(expected * 0.28)).all()
+    assert (
+        np.abs(np.bincount(digits.y_train.numpy()) - expected) < 4 * np.sqrt(expected * 0.28)
+    ).all()
     # the split is part of the published numbers: it must never change
     assert digits.y_test[:12].tolist() == [int(y[k * 1111 % 1797]) for k in range(1300, 1312)]
 
@@ -151,7 +158,9 @@ def test_cifar_from_a_folder_with_any_number_of_whole_records(layout, inside, tm
     X, y = write_cifar(home, layout)
     found = load("cifar10", tmp_path if inside else home)
     assert found.X_train.shape == (15, 3, 32, 32) and found.X_test.shape == (6, 3, 32, 32)
-    assert torch.equal(torch.cat([found.X_train, found.X_test]).flatten(1), torch.from_numpy(X).float() / 255)
+    assert torch.equal(
+        torch.cat([found.X_train, found.X_test]).flatten(1), torch.from_numpy(X).float() / 255
+    )
     assert torch.cat([found.y_train, found.y_test]).tolist() == y.tolist()
     assert found.classes[:3] == ("airplane", "automobile", "bird")
 
@@ -176,7 +185,9 @@ def test_fashion_mnist_from_a_folder_from_the_cache_and_from_the_system(tmp_path
     assert found.y_test.tolist() == list(gzip.decompress(written["t10k-labels-idx1-ubyte.gz"])[8:])
     monkeypatch.setattr(images, "_SYSTEM", {"fashion_mnist": tmp_path / "here"})
     assert torch.equal(load("fashion_mnist").X_train, found.X_train)
-    write_fashion(images.cache() / "fashion_mnist", n=(2, 2))  # what the user keeps comes before the system's
+    write_fashion(
+        images.cache() / "fashion_mnist", n=(2, 2)
+    )  # what the user keeps comes before the system's
     assert len(load("fashion_mnist").y_train) == 2
 
 
@@ -192,7 +203,13 @@ def test_a_selection_of_classes_and_of_the_first_images():
 
 @pytest.mark.parametrize(
     "selection",
-    [{"classes": ()}, {"classes": (1, 1)}, {"classes": (0, 10)}, {"classes": (-1,)}, {"n_train": 0}],
+    [
+        {"classes": ()},
+        {"classes": (1, 1)},
+        {"classes": (0, 10)},
+        {"classes": (-1,)},
+        {"n_train": 0},
+    ],
 )
 def test_selections_without_sense_are_refused(selection):
     with pytest.raises(ImagesError, match="give "):
@@ -229,8 +246,16 @@ def refused(name, folder, *words):
 
 
 def test_what_is_not_there(tmp_path):
-    refused("cifar10", tmp_path, "cifar-10-binary.tar.gz", "cifar-10-python.tar.gz", images._URL["cifar10"])
-    refused("fashion_mnist", tmp_path / "nowhere", "t10k-labels-idx1-ubyte.gz", "dataset-fashion-mnist")
+    refused(
+        "cifar10",
+        tmp_path,
+        "cifar-10-binary.tar.gz",
+        "cifar-10-python.tar.gz",
+        images._URL["cifar10"],
+    )
+    refused(
+        "fashion_mnist", tmp_path / "nowhere", "t10k-labels-idx1-ubyte.gz", "dataset-fashion-mnist"
+    )
     (tmp_path / "a_file").touch()
     refused("cifar10", tmp_path / "a_file")
     write_fashion(tmp_path)
@@ -267,9 +292,21 @@ def test_an_archive_with_another_checksum(tmp_path, monkeypatch):
         ("python 2", lambda raw: raw.replace(b"u1K", b"i1K"), "not bytes"),
         ("python 2", lambda raw: batch_bytes("python 2", *records(0, 0)), "0 labels"),
         ("python 3", lambda raw: pickle.dumps([1, 2]), "no CIFAR-10 batch"),
-        ("python 3", lambda raw: batch_bytes("python 3", records(3, 0)[0], [1, 2]), "for 2 labels"),
-        ("python 3", lambda raw: batch_bytes("python 3", records(2, 0)[0], [1, 77]), "label is 77"),
-        ("python 3", lambda raw: batch_bytes("python 3", records(2, 0)[0], [1, -1]), "label is -1"),
+        (
+            "python 3",
+            lambda raw: batch_bytes("python 3", records(3, 0)[0], [1, 2]),
+            "for 2 labels",
+        ),
+        (
+            "python 3",
+            lambda raw: batch_bytes("python 3", records(2, 0)[0], [1, 77]),
+            "label is 77",
+        ),
+        (
+            "python 3",
+            lambda raw: batch_bytes("python 3", records(2, 0)[0], [1, -1]),
+            "label is -1",
+        ),
     ],
 )
 def test_damaged_batches(layout, fault, word, tmp_path):
@@ -286,8 +323,16 @@ def test_damaged_batches(layout, fault, word, tmp_path):
         ("train-labels-idx1-ubyte.gz", lambda raw: raw[:-1], "truncated"),
         ("train-labels-idx1-ubyte.gz", lambda raw: b"", "whole records"),
         ("t10k-images-idx3-ubyte.gz", lambda raw: b"PK" + raw[2:], "damaged"),
-        ("t10k-images-idx3-ubyte.gz", lambda raw: raw[:40] + bytes([raw[40] ^ 1]) + raw[41:], "damaged"),
-        ("t10k-images-idx3-ubyte.gz", lambda raw: gzip.compress(gzip.decompress(raw)[:-1]), "whole records"),
+        (
+            "t10k-images-idx3-ubyte.gz",
+            lambda raw: raw[:40] + bytes([raw[40] ^ 1]) + raw[41:],
+            "damaged",
+        ),
+        (
+            "t10k-images-idx3-ubyte.gz",
+            lambda raw: gzip.compress(gzip.decompress(raw)[:-1]),
+            "whole records",
+        ),
         (
             "t10k-images-idx3-ubyte.gz",
             lambda raw: gzip.compress(gzip.decompress(raw) + b"x"),
@@ -350,7 +395,9 @@ def test_no_pickle_is_obeyed(tmp_path):
         "an extension": b"\x80\x02\x82\x01.",
         "an encoding that imports": b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x03\x00\x00\x00hex\x86R.",
         "an array of objects": pickle.dumps({b"data": np.array([{}]), b"labels": [1]}, protocol=2),
-        "a subclass": pickle.dumps({b"data": np.ma.zeros((1, 3072), "u1"), b"labels": [1]}, protocol=2),
+        "a subclass": pickle.dumps(
+            {b"data": np.ma.zeros((1, 3072), "u1"), b"labels": [1]}, protocol=2
+        ),
         "an array larger than its data": python2_pickle(*records(2, 0)).replace(
             b"J" + struct.pack("<i", 3072), b"J" + struct.pack("<i", 2**31 - 1)
         ),
@@ -389,7 +436,9 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
-        self.wfile.write(body[: len(body) // 2] if server.fault in ("truncated", "stalls") else body)
+        self.wfile.write(
+            body[: len(body) // 2] if server.fault in ("truncated", "stalls") else body
+        )
         self.wfile.flush()
         if server.fault == "stalls":
             server.release.wait(60)
@@ -401,7 +450,9 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch):
     with Server() as running:
-        threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        threading.Thread(
+            target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        ).start()
         monkeypatch.setattr(images, "_URL", dict.fromkeys(images._URL, running.url))
         yield running
         running.release.set()
@@ -437,7 +488,11 @@ def test_nothing_is_fetched_unless_asked(cifar_server, tmp_path):
 
 @pytest.mark.parametrize(
     ("fault", "word"),
-    [("truncated", "the connection broke off"), ("other", "wrong checksum"), ("missing", "answered 404")],
+    [
+        ("truncated", "the connection broke off"),
+        ("other", "wrong checksum"),
+        ("missing", "answered 404"),
+    ],
 )
 def test_a_failed_download_leaves_nothing_and_the_next_one_works(fault, word, cifar_server):
     cifar_server.fault = fault
@@ -471,7 +526,9 @@ def test_fashion_mnist_is_never_half_there(server, tmp_path, monkeypatch):
         load("fashion_mnist")
     server.content[third] = kept
     assert len(load("fashion_mnist").y_train) == 5
-    assert sorted(server.asked) == sorted([*files.FASHION_MNIST, third])  # whole files are not fetched again
+    assert sorted(server.asked) == sorted(
+        [*files.FASHION_MNIST, third]
+    )  # whole files are not fetched again
     server.content.clear()
     assert len(load("fashion_mnist").y_test) == 3
 
@@ -520,17 +577,26 @@ def test_real_cifar_records_in_both_layouts(tmp_path):
     assert found.X_train.shape[1:] == (3, 32, 32) and 0.4 < found.X_train.mean() < 0.55
     assert torch.bincount(found.y_train, minlength=10).min() > 0.08 * len(found.y_train)
     # natural images are smooth: a wrong order of bytes is not
-    step, far = ((found.X_train[..., k:] - found.X_train[..., :-k]).abs().mean().item() for k in (1, 8))
+    step, far = (
+        (found.X_train[..., k:] - found.X_train[..., :-k]).abs().mean().item() for k in (1, 8)
+    )
     assert step < 0.5 * far
-    batch = files.batch((CIFAR / "test_batch.bin").read_bytes()[: 50 * 3073], Path("test_batch.bin"))
+    batch = files.batch(
+        (CIFAR / "test_batch.bin").read_bytes()[: 50 * 3073], Path("test_batch.bin")
+    )
     again = files.batch(python2_pickle(batch[0].reshape(-1, 3072), batch[1]), Path("test_batch"))
     assert all(np.array_equal(a, b) for a, b in zip(batch, again, strict=True))
 
 
-@pytest.mark.skipif(not FASHION.exists(), reason="Debian's package dataset-fashion-mnist is not installed")
+@pytest.mark.skipif(
+    not FASHION.exists(), reason="Debian's package dataset-fashion-mnist is not installed"
+)
 def test_real_fashion_mnist_and_its_published_checksums():
     found = load("fashion_mnist", FASHION, n_test=100)
-    assert found.X_train.shape == (60000, 1, 28, 28) and torch.bincount(found.y_train).tolist() == [6000] * 10
+    assert (
+        found.X_train.shape == (60000, 1, 28, 28)
+        and torch.bincount(found.y_train).tolist() == [6000] * 10
+    )
     # The published files carry their names and dates in the gzip header; the package took both out.
     dates = {"train": 1504176606, "t10k": 1504176627}
     for name, (published, _, _) in files.FASHION_MNIST.items():

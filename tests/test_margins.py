@@ -7,7 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qhlib.data import Data, gaussian_labels
-from qhlib.margins import ascent, hessian, jacobian, log_inverse_loss, loss_weights, margins
+from qhlib.margins import (
+    hessian,
+    jacobian,
+    log_inverse_loss,
+    loss_weights,
+    margins,
+    negative_gradient,
+)
 from qhlib.params import flatten, unflatten
 
 
@@ -23,7 +30,11 @@ def classifier(params, X):
 def params_for(model, seeds, seed=0):
     rng = torch.Generator().manual_seed(seed)
     draw = lambda *shape: torch.randn(seeds, *shape, generator=rng, dtype=torch.float64)  # noqa: E731
-    return {"W": draw(3, 4)} if model is classifier else {"a": draw(3), "W": draw(3, 4), "unused": draw(2)}
+    return (
+        {"W": draw(3, 4)}
+        if model is classifier
+        else {"a": draw(3), "W": draw(3, 4), "unused": draw(2)}
+    )
 
 
 CASES = [
@@ -37,7 +48,7 @@ def test_derivatives_agree_with_finite_differences(model, data):
     params = params_for(model, 2)
     theta = flatten(params)
     q = lambda t: margins(model, data, unflatten(t, params))  # noqa: E731
-    J, g = jacobian(model, data, params), ascent(model, data, params)[2]
+    J, g = jacobian(model, data, params), negative_gradient(model, data, params)[2]
     single = {name: t[:1] for name, t in params.items()}
     H = hessian(model, data, single)
     h = 1e-6
@@ -48,17 +59,22 @@ def test_derivatives_agree_with_finite_differences(model, data):
         torch.testing.assert_close(J[:, :, j], slope, rtol=1e-7, atol=1e-8)
         rise = (log_inverse_loss(q(theta + e)) - log_inverse_loss(q(theta - e))) / (2 * h)
         torch.testing.assert_close(g[:, j], rise, rtol=1e-7, atol=1e-8)
-        ahead, behind = (ascent(model, data, unflatten((theta + s * e)[:1], single))[2][0] for s in (1, -1))
+        ahead, behind = (
+            negative_gradient(model, data, unflatten((theta + s * e)[:1], single))[2][0]
+            for s in (1, -1)
+        )
         torch.testing.assert_close(H[:, j], (ahead - behind) / (2 * h), rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize(("model", "data"), CASES)
 def test_gradient_is_the_weighted_jacobian_and_seeds_do_not_mix(model, data):
     params = params_for(model, 3)
-    q, ell, g = ascent(model, data, params)
-    torch.testing.assert_close(g, torch.einsum("sk,skp->sp", loss_weights(q), jacobian(model, data, params)))
+    q, ell, g = negative_gradient(model, data, params)
+    torch.testing.assert_close(
+        g, torch.einsum("sk,skp->sp", loss_weights(q), jacobian(model, data, params))
+    )
     for s in range(3):
-        alone = ascent(model, data, {name: t[s : s + 1] for name, t in params.items()})
+        alone = negative_gradient(model, data, {name: t[s : s + 1] for name, t in params.items()})
         for together, one in zip((q, ell, g), alone, strict=True):
             torch.testing.assert_close(together[s : s + 1], one, rtol=1e-13, atol=1e-13)
 
@@ -70,7 +86,9 @@ def test_class_margins_are_differences_to_the_own_class():
     for s in range(2):
         for n in range(5):
             own = int(data.y[n])
-            expected = sorted(float(scores[s, n, own] - scores[s, n, c]) for c in range(3) if c != own)
+            expected = sorted(
+                float(scores[s, n, own] - scores[s, n, c]) for c in range(3) if c != own
+            )
             assert sorted(q[s, 2 * n : 2 * n + 2].tolist()) == pytest.approx(expected)
 
 

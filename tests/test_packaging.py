@@ -14,7 +14,9 @@ from packaging.utils import canonicalize_name
 tomllib = pytest.importorskip("tomllib", reason="the lock is for Python 3.11 and newer")
 
 NAMED = {"jupyter-book", "jupyter", "torch", "matplotlib", "papermill", "seaborn"}
-CUDA = re.compile("nvidia|triton|cuda")  # libraries of torch's CUDA builds, which the CPU build has not
+CUDA = re.compile(
+    "nvidia|triton|cuda"
+)  # libraries of torch's CUDA builds, which the CPU build has not
 BOOK_MACHINERY = {"sphinx", "papermill", "jupyter-book", "myst-nb", "jupyter", "pydantic"}
 
 
@@ -30,7 +32,9 @@ def lock(root) -> dict[str, str]:
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", pin) for pin in pins), (
         "exact public versions only"
     )
-    return {canonicalize_name(name): version for name, version in (pin.split("==") for pin in pins)}
+    return {
+        canonicalize_name(name): version for name, version in (pin.split("==") for pin in pins)
+    }
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +43,10 @@ def environment(root):
 
 
 def requirements(project, *extras) -> list[Requirement]:
-    texts = [*project["dependencies"], *(r for e in extras for r in project["optional-dependencies"][e])]
+    texts = [
+        *project["dependencies"],
+        *(r for e in extras for r in project["optional-dependencies"][e]),
+    ]
     return [Requirement(text) for text in texts]
 
 
@@ -68,7 +75,11 @@ def test_the_lock_is_closed(lock):
             continue  # another platform's
         for req in map(Requirement, needs):
             wanted = req.marker is None or req.marker.evaluate({"extra": ""})
-            if wanted and canonicalize_name(req.name) not in {*lock, "pip"} and not CUDA.match(req.name):
+            if (
+                wanted
+                and canonicalize_name(req.name) not in {*lock, "pip"}
+                and not CUDA.match(req.name)
+            ):
                 missing.add(f"{name} needs {req.name}")
     assert not missing
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qhlib.params import angle, flatten, spread, unflatten
+from qhlib.params import angle, flatten, rates_vector, unflatten
 
 shapes = st.lists(st.lists(st.integers(1, 4), max_size=3), min_size=1, max_size=4)
 
@@ -23,12 +23,17 @@ def test_round_trip(sizes, seeds):
 def test_rates_broadcast_and_are_checked():
     like = {"w": torch.ones(2, 3, 4), "b": torch.ones(2, 3)}
     assert (
-        spread({"w": torch.tensor([1.0, 2.0, 3.0, 4.0]), "b": 0.5}, like).tolist()
+        rates_vector({"w": torch.tensor([1.0, 2.0, 3.0, 4.0]), "b": 0.5}, like).tolist()
         == [1, 2, 3, 4] * 3 + [0.5] * 3
     )
-    for wrong in ({"w": 1.0}, {"w": -1.0, "b": 1.0}, {"w": math.nan, "b": 1.0}, {"w": math.inf, "b": 1.0}):
+    for wrong in (
+        {"w": 1.0},
+        {"w": -1.0, "b": 1.0},
+        {"w": math.nan, "b": 1.0},
+        {"w": math.inf, "b": 1.0},
+    ):
         with pytest.raises(ValueError):
-            spread(wrong, like)
+            rates_vector(wrong, like)
 
 
 def test_bad_stacks_raise():

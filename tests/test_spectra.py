@@ -46,7 +46,9 @@ def test_both_measures_against_singular_values_of_numpy(seed, m, d, S, dtype):
     for k in range(1, min(m, d, 4) + 1):
         ratio = singular_ratio(W, k)
         assert ratio.shape == (S,) and ratio.dtype == dtype
-        assert np.allclose(ratio.numpy(), sigma[:, k - 1] / sigma[:, 0], rtol=0, atol=ACCURACY[dtype])
+        assert np.allclose(
+            ratio.numpy(), sigma[:, k - 1] / sigma[:, 0], rtol=0, atol=ACCURACY[dtype]
+        )
 
 
 @settings(max_examples=40, deadline=None)
@@ -84,7 +86,9 @@ def test_the_identity_has_full_rank_and_two_blocks_have_the_limit_value_of_the_t
 def test_a_gaussian_matrix_has_the_stable_rank_of_marchenko_and_pastur():
     m, d = 100, 400
     found = stable_rank(normal(0, 8, m, d)).mean().item()
-    assert found == pytest.approx(m * d / (math.sqrt(m) + math.sqrt(d)) ** 2, rel=0.05)  # m**(-2/3) = 0.046
+    assert found == pytest.approx(
+        m * d / (math.sqrt(m) + math.sqrt(d)) ** 2, rel=0.05
+    )  # m**(-2/3) = 0.046
 
 
 # ---------------------------------------------------------------- invariances

@@ -13,18 +13,18 @@ from qhlib.data import Data
 from qhlib.limits import kkt_residual
 from qhlib.margins import hessian, margins
 from qhlib.models import apply, draw
-from qhlib.nearly import (
+from qhlib.near_homogeneity import (
     ACTIVATIONS,
     Order,
-    bend,
-    constants,
+    activation_constants,
+    activation_defect,
+    activation_kinks,
     degree_defect,
-    gap,
-    kinks,
+    derivative,
+    homogenization_bound,
     mish,
     modified_margin,
     polynomial,
-    slope,
 )
 from qhlib.params import flatten
 
@@ -47,16 +47,19 @@ SHAPES = {"W": (4, 3), "b": (4,), "a": (4,), "c": ()}
     ],
 )
 def test_constants_of_the_activations(name, kappa, distance):
-    found = constants(ACTIVATIONS[name])
+    found = activation_constants(ACTIVATIONS[name])
     assert found.kappa == pytest.approx(kappa, abs=1e-6)
     assert found.distance == pytest.approx(distance, abs=1e-6)
-    assert found.distance <= found.kappa + 1e-9  # |phi - relu| is the integral of the bend along the ray
+    assert (
+        found.distance <= found.kappa + 1e-9
+    )  # |phi - relu| is the integral of the bend along the ray
     z = torch.linspace(-8, 8, 4001, dtype=torch.float64)
     low, high = found.slopes
     assert (
-        low - 1e-9 <= slope(ACTIVATIONS[name], z).min() and slope(ACTIVATIONS[name], z).max() <= high + 1e-9
+        low - 1e-9 <= derivative(ACTIVATIONS[name], z).min()
+        and derivative(ACTIVATIONS[name], z).max() <= high + 1e-9
     )
-    assert bend(ACTIVATIONS[name], z).abs().max() <= found.kappa + 1e-12
+    assert activation_defect(ACTIVATIONS[name], z).abs().max() <= found.kappa + 1e-12
 
 
 def test_mish_is_torchs_and_has_second_derivatives_far_out():
@@ -76,24 +79,32 @@ def test_orders_of_blocks():
 
 
 @settings(deadline=None, max_examples=30)
-@given(seed=st.integers(0, 2**31 - 1), name=st.sampled_from(sorted(ACTIVATIONS)), size=st.floats(0.1, 1e3))
+@given(
+    seed=st.integers(0, 2**31 - 1),
+    name=st.sampled_from(sorted(ACTIVATIONS)),
+    size=st.floats(0.1, 1e3),
+)
 def test_defect_and_homogenisation_stay_under_their_polynomials(seed, name, size):
     phi = ACTIVATIONS[name]
     params = draw(SHAPES, 2, seed, scale=size)
     X = torch.nn.functional.normalize(torch.randn(5, 3, dtype=torch.float64), dim=1)
     rho = flatten(params).norm(dim=1)
-    p_prime = [0.0, math.sqrt(4 * constants(phi).kappa ** 2 + 1)]
+    p_prime = [0.0, math.sqrt(4 * activation_constants(phi).kappa ** 2 + 1)]
     bound = polynomial(p_prime, rho)[:, None]
-    assert (degree_defect(partial(two_layer, phi=phi), params, X, 2).abs() <= bound * (1 + 1e-9)).all()
+    assert (
+        degree_defect(partial(two_layer, phi=phi), params, X, 2).abs() <= bound * (1 + 1e-9)
+    ).all()
     homogeneous = two_layer(params | {"c": 0 * params["c"]}, X, torch.relu)
     distance = (two_layer(params, X, phi) - homogeneous).abs()
-    assert (distance <= polynomial(gap(p_prime, 2), rho)[:, None] * (1 + 1e-9)).all()
+    assert (
+        distance <= polynomial(homogenization_bound(p_prime, 2), rho)[:, None] * (1 + 1e-9)
+    ).all()
 
 
 @given(st.lists(st.floats(0, 10), min_size=1, max_size=5), st.integers(0, 3), st.floats(0.1, 10))
 def test_gap_solves_its_differential_equation(defect, above, rho):
     degree = len(defect) + above
-    p_a = gap(defect, degree)
+    p_a = homogenization_bound(defect, degree)
     slope_of_gap = sum(i * c * rho**i for i, c in enumerate(p_a))
     expected = degree * polynomial(p_a, np.float64(rho)) - polynomial(defect, np.float64(rho))
     assert slope_of_gap == pytest.approx(expected, rel=1e-12, abs=1e-12)
@@ -101,7 +112,7 @@ def test_gap_solves_its_differential_equation(defect, above, rho):
 
 def test_too_high_a_defect_is_refused():
     with pytest.raises(ValueError, match="at most 1"):
-        gap([0.0, 0.0, 1.0], 2)
+        homogenization_bound([0.0, 0.0, 1.0], 2)
 
 
 def test_modified_margin_of_an_exactly_homogeneous_model_is_the_smoothed_one():
@@ -124,10 +135,16 @@ def test_kinks_make_a_parked_relu_a_kkt_point():
     params = {"W": W / length[..., None], "a": length * torch.tensor([1.0, -1.0])}
     homogeneous = partial(model, phi=torch.relu)
     rates = {"W": 0.5, "a": 0.5}
-    assert torch.allclose(margins(homogeneous, data, params), torch.ones(1, 2, dtype=torch.float64))
-    found = kkt_residual(homogeneous, data, params, rates, kinks=kinks(model, data, 1e-9))
+    assert torch.allclose(
+        margins(homogeneous, data, params), torch.ones(1, 2, dtype=torch.float64)
+    )
+    found = kkt_residual(
+        homogeneous, data, params, rates, kinks=activation_kinks(model, data, 1e-9)
+    )
     assert found.residual.item() < 1e-9
-    shares = found.shares[0].reshape(-1, 2)  # slope 0 and slope 1, seen from the side that was taken
+    shares = found.shares[0].reshape(
+        -1, 2
+    )  # slope 0 and slope 1, seen from the side that was taken
     assert shares.shape == (2, 2)
     # with an obtuse angle the same construction would need the slope cos < 0: not Clarke, but in the range of phi'
     cos = -0.1
@@ -137,20 +154,24 @@ def test_kinks_make_a_parked_relu_a_kkt_point():
     W = torch.tensor([[[1.0, -cos / sin], [0.0, 1 / sin]]], dtype=torch.float64)
     length = W.norm(dim=2).sqrt()
     params = {"W": W / length[..., None], "a": length * torch.tensor([1.0, -1.0])}
-    clarke = kkt_residual(homogeneous, data, params, rates, kinks=kinks(model, data, 1e-9))
+    clarke = kkt_residual(
+        homogeneous, data, params, rates, kinks=activation_kinks(model, data, 1e-9)
+    )
     wider = kkt_residual(
         homogeneous,
         data,
         params,
         rates,
-        kinks=kinks(model, data, 1e-9, constants(ACTIVATIONS["GELU"]).slopes),
+        kinks=activation_kinks(
+            model, data, 1e-9, activation_constants(ACTIVATIONS["GELU"]).slopes
+        ),
     )
     assert clarke.residual.item() > 1e-2 and wider.residual.item() < 1e-9
 
 
 def test_kinks_want_one_layer_of_activations():
     data = Data(torch.ones(1, 1, dtype=torch.float64), torch.ones(1, dtype=torch.float64))
-    finder = kinks(lambda p, X, phi: phi(phi(p["w"] @ X.T)), data, 1.0)
+    finder = activation_kinks(lambda p, X, phi: phi(phi(p["w"] @ X.T)), data, 1.0)
     with pytest.raises(ValueError, match="applies 2"):
         finder({"w": torch.ones(1, 1, dtype=torch.float64)}, torch.zeros(1, 1, 1))
 

@@ -21,8 +21,7 @@ from torch import Tensor
 from torch.nn.functional import gelu, silu, softplus
 
 from qhlib.data import Data
-from qhlib.limits import KinkFinder, Kinks
-from qhlib.margins import Model, jacobian
+from qhlib.margins import KinkFinder, Kinks, Model, jacobian
 from qhlib.params import Params, flatten
 
 Activation = Callable[[Tensor], Tensor]
@@ -37,7 +36,12 @@ def mish(z: Tensor) -> Tensor:
     return z * torch.tanh(softplus(z))
 
 
-ACTIVATIONS: dict[str, Activation] = {"GELU": gelu, "SiLU": silu, "softplus": softplus, "Mish": mish}
+ACTIVATIONS: dict[str, Activation] = {
+    "GELU": gelu,
+    "SiLU": silu,
+    "softplus": softplus,
+    "Mish": mish,
+}
 """Smooth activations whose homogenisation is the ReLU."""
 
 
@@ -67,7 +71,7 @@ class Order(NamedTuple):
         return max(self, other)
 
 
-class Constants(NamedTuple):
+class ActivationConstants(NamedTuple):
     """What the bounds need to know of an activation.
 
     ``kappa = sup |z phi'(z) - phi(z)|`` and where it is attained, ``distance = sup |phi - relu|``, the smallest value
@@ -81,29 +85,29 @@ class Constants(NamedTuple):
     slopes: tuple[float, float]
 
 
-def slope(phi: Activation, z: Tensor) -> Tensor:
+def derivative(phi: Activation, z: Tensor) -> Tensor:
     """``phi'(z)``, entry by entry, by automatic differentiation.
 
-    >>> round(slope(gelu, torch.zeros(1, dtype=torch.float64)).item(), 12)
+    >>> round(derivative(gelu, torch.zeros(1, dtype=torch.float64)).item(), 12)
     0.5
     """
     leaf = z.detach().requires_grad_()
     return torch.autograd.grad(phi(leaf).sum(), leaf)[0]
 
 
-def bend(phi: Activation, z: Tensor) -> Tensor:
+def activation_defect(phi: Activation, z: Tensor) -> Tensor:
     """``z phi'(z) - phi(z)``: by how much phi misses being homogeneous of degree one at z.
 
-    >>> bend(torch.relu, torch.tensor([-2.0, 3.0])).tolist()
+    >>> activation_defect(torch.relu, torch.tensor([-2.0, 3.0])).tolist()
     [0.0, 0.0]
     """
-    return z * slope(phi, z) - phi(z)
+    return z * derivative(phi, z) - phi(z)
 
 
-def constants(phi: Activation, reach: float = 40.0) -> Constants:
-    """The suprema of :class:`Constants` over ``|z| <= reach``: a grid, then a bounded search around its best point.
+def activation_constants(phi: Activation, reach: float = 40.0) -> ActivationConstants:
+    """The suprema of :class:`ActivationConstants` over ``|z| <= reach``: a grid, then a bounded search around its best point.
 
-    >>> found = constants(gelu)
+    >>> found = activation_constants(gelu)
     >>> round(found.kappa, 9), round(abs(found.at), 6)      # 2 / (e sqrt(2 pi)) at sqrt 2
     (0.293525, 1.414214)
     """
@@ -121,12 +125,13 @@ def constants(phi: Activation, reach: float = 40.0) -> Constants:
         )
         return max((-float(found.fun), float(found.x)), (at(start), start))
 
-    kappa, where = best(lambda z: bend(phi, z).abs())
+    kappa, where = best(lambda z: activation_defect(phi, z).abs())
     distance, _ = best(lambda z: (phi(z) - torch.relu(z)).abs())
     floor, low, high = (
-        best(f)[0] for f in (lambda z: -phi(z), lambda z: -slope(phi, z), lambda z: slope(phi, z))
+        best(f)[0]
+        for f in (lambda z: -phi(z), lambda z: -derivative(phi, z), lambda z: derivative(phi, z))
     )
-    return Constants(kappa, where, distance, -floor, (-low, high))
+    return ActivationConstants(kappa, where, distance, -floor, (-low, high))
 
 
 def degree_defect(model: Model, params: Params, X: Tensor, degree: int) -> Tensor:  # (S, n)
@@ -153,7 +158,7 @@ def polynomial(coefficients: Sequence[float], rho: Tensor | np.ndarray) -> Tenso
     return total
 
 
-def gap(defect: Sequence[float], degree: int) -> list[float]:
+def homogenization_bound(defect: Sequence[float], degree: int) -> list[float]:
     """Coefficients of p_a from those of p': ``c_i / (M - i)``, so that ``|f - f_H| <= p_a(|theta|)``.
 
     It is the polynomial with ``rho p_a' = M p_a - p'``. Source: derived here.
@@ -161,7 +166,7 @@ def gap(defect: Sequence[float], degree: int) -> list[float]:
     Raises:
         ValueError: if p' has degree M or more: then f need not have a homogenisation of order M.
 
-    >>> gap([0.0, 0.0, 3.0], 4)
+    >>> homogenization_bound([0.0, 0.0, 3.0], 4)
     [0.0, 0.0, 1.5]
     """
     if len(defect) > degree:
@@ -177,10 +182,10 @@ def modified_margin(ell: Tensor, rho: Tensor, defect: Sequence[float], degree: i
     >>> modified_margin(torch.tensor(10.0), torch.tensor(2.0), [0.0, 1.0], 2).item()
     2.0
     """
-    return (ell - polynomial(gap(defect, degree), rho)) / rho**degree
+    return (ell - polynomial(homogenization_bound(defect, degree), rho)) / rho**degree
 
 
-def kinks(
+def activation_kinks(
     model: Callable[[Params, Tensor, Activation], Tensor],
     data: Data,
     near: float,
@@ -198,7 +203,7 @@ def kinks(
     >>> data = Data(torch.tensor([[1.0]]).double(), torch.ones(1).double())
     >>> unit = lambda p, X, phi: (p["a"] * phi(p["W"] @ X.T).mT).sum(-1)
     >>> at = {"W": torch.zeros(1, 1, 1).double(), "a": torch.full((1, 1, 1), 2.0).double()}
-    >>> kinks(unit, data, 0.1)(at, torch.zeros(1, 1, 2))[0].direction.tolist()
+    >>> activation_kinks(unit, data, 0.1)(at, torch.zeros(1, 1, 2))[0].direction.tolist()
     [[0.0, 0.0], [2.0, 0.0]]
     """
 
@@ -213,12 +218,18 @@ def kinks(
             for _, i, j in (z.abs() <= near).nonzero().tolist():
                 other = taken.clone()
                 other[0, i, j] += 1  # the gradient is affine in each slope: one more unit of it
-                here, there = (_frozen_gradient(model, own, X, i, pattern) for pattern in (taken, other))
+                here, there = (
+                    _frozen_gradient(model, own, X, i, pattern) for pattern in (taken, other)
+                )
                 for end in slopes:
                     sample.append(i)
-                    direction.append((end - taken[0, i, j].item()) * data.y[i].item() * (there - here))
+                    direction.append(
+                        (end - taken[0, i, j].item()) * data.y[i].item() * (there - here)
+                    )
             size = J.shape[2]
-            found.append(Kinks(np.array(sample, int), np.array(direction).reshape(len(sample), size)))
+            found.append(
+                Kinks(np.array(sample, int), np.array(direction).reshape(len(sample), size))
+            )
         return found
 
     return finder
@@ -233,7 +244,9 @@ def _pre_activations(model: Callable, params: Params, X: Tensor) -> Tensor:  # (
 
     model(params, X, listen)
     if len(seen) != 1:
-        raise ValueError(f"kinks are found for one layer of activations; this model applies {len(seen)}")
+        raise ValueError(
+            f"kinks are found for one layer of activations; this model applies {len(seen)}"
+        )
     return seen[0]
 
 

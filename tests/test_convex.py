@@ -7,21 +7,23 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.svm import LinearSVC
 
-from qhlib.data import Data, separable_linear
-from qhlib.reference import (
+from qhlib.convex import (
     SolverError,
     ball_norm,
     block_norm,
     cascade,
     hard_margin,
     hard_margin_qp,
-    l1_margin,
 )
+from qhlib.data import Data, separable_linear
 
 
 def as_data(A, y=None):
     y = np.ones(len(A)) if y is None else y
-    return Data(torch.as_tensor(A * y[:, None], dtype=torch.float64), torch.as_tensor(y, dtype=torch.float64))
+    return Data(
+        torch.as_tensor(A * y[:, None], dtype=torch.float64),
+        torch.as_tensor(y, dtype=torch.float64),
+    )
 
 
 @settings(max_examples=20, deadline=None)
@@ -43,22 +45,24 @@ def test_hard_margin_that_was_built(seed, d, margin, scale):
 
 def test_hard_margin_against_scikit_learn_without_intercept():
     data = separable_linear(40, 3, 0, gap=0.3)
-    svc = LinearSVC(C=1e6, fit_intercept=False, loss="hinge", dual=True, tol=1e-9, max_iter=2_000_000)
+    svc = LinearSVC(
+        C=1e6, fit_intercept=False, loss="hinge", dual=True, tol=1e-9, max_iter=2_000_000
+    )
     w = svc.fit(data.X.numpy(), data.y.numpy()).coef_[0]
     np.testing.assert_allclose(w / np.linalg.norm(w), hard_margin(data).x, atol=1e-3)
 
 
-def test_l1_margin_that_was_built_and_its_dual_bound():
-    # beta = (s, 1-s) has margins (3s, 1-s): equal at s = 1/4, value 3/4
-    found = l1_margin(as_data(np.array([[3.0, 0.0], [0.0, 1.0]])))
-    assert found.value == pytest.approx(0.75) and np.abs(found.x).sum() == pytest.approx(1)
+def test_l1_cost_that_was_built_and_its_dual_bound():
+    # beta = (s, t) needs 3 s >= 1 and t >= 1: the least |beta|_1 is 4/3
+    found = block_norm(as_data(np.array([[3.0, 0.0], [0.0, 1.0]])), [2, 2])
+    assert found.value == pytest.approx(4 / 3, rel=1e-9)
     data = separable_linear(30, 5, 1)
     A = (data.X * data.y[:, None]).numpy()
-    found = l1_margin(data)
-    # any weights on the simplex bound the margin by the sup-norm of the mean
+    found = block_norm(data, [2] * 5)
+    # any weights on the simplex bound the margin 1 / |beta|_1 by the sup-norm of the mean
     for weights in np.random.default_rng(0).dirichlet(np.full(30, 0.1), 200):
-        assert found.value <= np.abs(weights @ A).max() + 1e-12
-    assert (A @ found.x).min() == pytest.approx(found.value) and found.gap < 1e-9
+        assert 1 / found.value <= np.abs(weights @ A).max() * (1 + found.gap + 1e-12)
+    assert (A @ found.x).min() == pytest.approx(1) and found.gap < 1e-9
 
 
 @pytest.mark.parametrize("depths", [[1, 2, 2], [2, 3, 3], [1, 1, 2], [2, 2, 3], [3, 4, 4]])
@@ -111,7 +115,7 @@ def test_cascade_discards_what_is_not_needed():
 def test_what_has_no_answer_raises():
     twins = as_data(np.array([[1.0, 0.0], [-1.0, 0.0]]))
     by_depth = [lambda d, f=f: f(d, [1, 2]) for f in (block_norm, cascade)]
-    for solver in (hard_margin, hard_margin_qp, l1_margin, *by_depth):
+    for solver in (hard_margin, hard_margin_qp, *by_depth):
         with pytest.raises(SolverError):
             solver(twins)
     easy = as_data(np.array([[1.0, 1.0], [-1.0, 2.0]]))
@@ -140,7 +144,9 @@ def test_balls_and_blocks_against_cvxpy(depths):
     rng = np.random.default_rng(0)
     mu, radius = np.array([0.7, 0.5, 0.4, 0.3]), 0.9
     top = np.array(depths) == min(depths)
-    A = mu + radius * (lambda z: z / np.linalg.norm(z, axis=1, keepdims=True))(rng.standard_normal((400, 4)))
+    A = mu + radius * (lambda z: z / np.linalg.norm(z, axis=1, keepdims=True))(
+        rng.standard_normal((400, 4))
+    )
     for constraint, found in (
         (lambda b: mu @ b - radius * cp.norm2(b) >= 1, lambda: ball_norm(mu, radius, depths)),
         (lambda b: A @ b >= 1, lambda: block_norm(as_data(A), depths)),

@@ -1,0 +1,295 @@
+"""Convex problems by library solvers: limits computed without any flow, which flows are compared with.
+
+Conventions. Predictors are linear in their coefficients, ``q_i = y_i <beta, x_i>`` with labels ±1, no bias.
+NumPy arrays, float64, one data set at a time. Every :class:`Solution` carries a relative duality gap that is
+computed here from the primal and dual points; a solver that does not report an optimal solution raises
+:class:`SolverError`, so that an inaccurate answer is never used unseen. (scikit-learn's ``SVC`` fits an
+intercept: another problem.) Clarabel is called directly: CVXPY takes a second to import and milliseconds to
+compile what takes a tenth of one to solve.
+
+The *nested* programme at the end is behind every Clarke subdifferential: unknowns ``x = (mu, nu)``, mu (k,)
+and nu (K,), with ``mu >= 0`` and ``0 <= nu_j <= mu_{sample_j}``. The gradient of a margin with kinks is
+``mu_i (grad q_i + sum_j s_j direction_j)`` with shares ``s_j = nu_j / mu_i`` in [0, 1].
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import clarabel
+import numpy as np
+from scipy import sparse
+from scipy.optimize import linprog, nnls
+
+from qhlib.data import Data
+
+
+class SolverError(RuntimeError):
+    """A library solver found no optimal solution: infeasible (not separable), unbounded or inaccurate."""
+
+
+class Solution(NamedTuple):
+    """Answer of a convex problem.
+
+    Attributes:
+        x: the solution, (d,).
+        value: the optimal value, as the function that returned it defines it.
+        gap: relative duality gap, computed from the points.
+    """
+
+    x: np.ndarray
+    value: float
+    gap: float
+
+
+def hard_margin(data: Data) -> Solution:
+    """The largest Euclidean margin ``max_{|w| = 1} min_i y_i <w, x_i>``: x = w (unit), value = the margin.
+
+    By non-negative least squares on the dual (by the quadratic programme where SciPy's NNLS stops short of
+    the optimum, which the gap tells), the point of least norm in the convex hull of the ``y_i x_i``:
+    ``min_{u >= 0} |A^T u|^2 + (1^T u - 1)^2`` has the same minimiser up to scale. Any hull point bounds the
+    margin from above, which gives the gap.
+
+    Raises:
+        SolverError: if the data are not separable through the origin.
+
+    >>> import torch
+    >>> data = Data(torch.tensor([[1.0, 0.0], [0.0, -1.0]]).double(), torch.tensor([1.0, -1.0]).double())
+    >>> round(hard_margin(data).value, 9)
+    0.707106781
+    """
+    A, scale = _rows(data)
+    try:
+        u, _ = nnls(
+            np.vstack([A.T, np.ones(len(A))]),
+            np.r_[np.zeros(A.shape[1]), 1.0],
+            maxiter=100 * len(A),
+        )
+    except RuntimeError as error:
+        raise SolverError(f"NNLS did not end: {error}") from error
+    hull = A.T @ u / max(u.sum(), 1e-300)
+    bound = np.linalg.norm(hull)
+    w = hull / bound if bound > 0 else hull
+    margin = (A @ w).min()
+    if bound - margin > 1e-8 * bound:
+        return hard_margin_qp(data)  # raises if the data are not separable
+    return Solution(w, float(margin * scale), float((bound - margin) / bound))
+
+
+def hard_margin_qp(data: Data) -> Solution:
+    """The same margin as a quadratic programme, ``min |w|^2`` under ``q_i >= 1``: a second route.
+
+    >>> import torch
+    >>> data = Data(torch.tensor([[1.0, 0.0], [0.0, -1.0]]).double(), torch.tensor([1.0, -1.0]).double())
+    >>> round(hard_margin_qp(data).value, 9)
+    0.707106781
+    """
+    found = block_norm(data, np.ones(data.X.shape[1], int))
+    size = float(np.linalg.norm(found.x))
+    return Solution(found.x / size, 1 / size, found.gap)
+
+
+def block_norm(data: Data, depths: Sequence[int]) -> Solution:
+    """Limit of the diagonal network ``f = sum_i (prod_{k <= D_i} theta_ik) x_i``: x = beta, value = the cost.
+
+    It minimises ``sum_{i: D_i = D} |beta_i|^{2/D}``, with ``D = min_i D_i``, under ``y_n <beta, x_n> >= 1``,
+    the other coordinates free: with balanced factors this is the problem (P) of :mod:`qhlib.limits`, whose
+    top-rate block are the shallowest coordinates (rate ``1/D``). A quadratic programme for D = 1, a linear
+    one for D = 2; deeper it is convex only when the block is one coordinate (then ``|beta_i|`` itself is
+    minimised). Where the minimiser is not unique in the free coordinates, any one is returned.
+
+    Raises:
+        ValueError: for depths that do not fit the data, or D >= 3 with several coordinates (not convex).
+        SolverError: if the data are not separable, or separable without the top-rate block (the value would
+            be 0).
+
+    >>> import torch
+    >>> data = Data(torch.tensor([[1.0, 2.0], [-1.0, 2.0]]).double(), torch.tensor([1.0, -1.0]).double())
+    >>> round(block_norm(data, [1, 2]).value, 6)
+    1.0
+    """
+    A, scale = _rows(data)
+    cone = clarabel.NonnegativeConeT(len(A))
+    return _least_block(-A, -np.ones(len(A)), cone, lambda beta: (A @ beta).min(), depths, scale)
+
+
+def ball_norm(mu: np.ndarray, radius: float, depths: Sequence[int]) -> Solution:
+    """The same problem on two balls: labels ±1 on ``B(±mu, radius)``.
+
+    The constraint is ``<beta, mu> - radius |beta| >= 1``: a second-order cone programme. The objective is
+    flat in the free coordinates near the optimum: expect the top block to about 1e-8 and the free one to
+    about its root.
+
+    Raises:
+        ValueError: as :func:`block_norm`, or if the radius is not positive.
+        SolverError: if ``radius >= |mu|`` (not separable), or the block is not needed.
+
+    >>> found = ball_norm(np.array([0.8, 0.6]), 0.7, [1, 2])
+    >>> round(found.value**-0.5, 5)     # A - sqrt(r^2 - m^2) with A = 0.8, m = 0.6
+    0.43944
+    """
+    mu = np.asarray(mu, float)
+    if not radius > 0:
+        raise ValueError(f"the radius must be positive, got {radius}")
+    scale = float(np.linalg.norm(mu))
+    mu, radius, d = mu / scale, radius / scale, len(mu)
+    rows = -np.vstack([mu, radius * np.eye(d)])  # (mu beta - 1, radius beta) in the cone
+
+    def margin(beta: np.ndarray) -> float:
+        return mu @ beta - radius * np.linalg.norm(beta)
+
+    cone = clarabel.SecondOrderConeT(d + 1)
+    return _least_block(rows, np.r_[-1.0, np.zeros(d)], cone, margin, depths, scale)
+
+
+def cascade(data: Data, depths: Sequence[int]) -> tuple[Solution, list[int]]:
+    """Lexicographic minimisation by decreasing rate: blocks that separation does not need are set to zero.
+
+    Returns the solution of the first block that is needed, and the depths of those discarded before it.
+
+    Source: the cascading-minimisation conjecture of Kunin et al. (2023), as we recall it.
+
+    Raises:
+        SolverError: if the data are not separable.
+
+    >>> import torch
+    >>> data = Data(torch.tensor([[1.0, 2.0], [-3.0, -2.0]]).double(), torch.tensor([1.0, -1.0]).double())
+    >>> cascade(data, [1, 2])[1]
+    [1]
+    """
+    A, depths = _rows(data)[0], np.asarray(depths)
+    discarded, kept = [], np.ones(A.shape[1], bool)
+    for depth in np.unique(depths):
+        below = kept & (depths > depth)
+        # needed unless the deeper coordinates separate the data alone, which a linear programme tells
+        status = 2
+        if below.any():
+            alone = -A[:, below], -np.ones(len(A))
+            status = linprog(np.zeros(int(below.sum())), *alone, bounds=(None, None)).status
+            if status not in (0, 2):
+                raise SolverError(f"the linear programme ended with status {status}")
+        if status == 2:
+            found = block_norm(Data(data.X[:, np.flatnonzero(kept)], data.y), depths[kept])
+            x = np.zeros(A.shape[1])
+            x[kept] = found.x
+            return found._replace(x=x), discarded
+        discarded.append(int(depth))
+        kept = below
+    raise SolverError("the data are not separable by a hyperplane through the origin")
+
+
+def _rows(data: Data) -> tuple[np.ndarray, float]:  # (n, d)
+    """Rows ``y_i x_i`` over the longest of them, and its length: solvers' tolerances are absolute."""
+    if data.X.ndim != 2 or not data.y.is_floating_point():
+        raise ValueError("reference solutions take one data set X (n, d) with labels ±1")
+    A = (data.X * data.y[:, None]).detach().cpu().numpy()
+    scale = np.linalg.norm(A, axis=1).max()
+    return A / scale, float(scale)
+
+
+def _least_block(
+    rows: np.ndarray,  # (r, d)
+    bound: np.ndarray,  # (r,)
+    cone: object,
+    margin: Callable[[np.ndarray], float],
+    depths: Sequence[int],
+    scale: float,
+) -> Solution:
+    """``min sum_top |beta|^{2/D}`` where ``bound - rows beta`` lies in the cone; answers over ``scale``.
+
+    What is minimised is the sum of lengths t of groups of coordinates (one group for D = 1), each in a
+    second-order cone with its group: as a quadratic programme, one ball in seven ended short of 1e-8.
+    """
+    d, depths = rows.shape[1], np.asarray(depths)
+    if depths.shape != (d,) or (depths < 1).any():
+        raise ValueError(
+            f"give a depth >= 1 for each of the {d} coordinates, got {depths.tolist()}"
+        )
+    depth = int(depths.min())
+    top = np.flatnonzero(depths == depth)
+    if depth > 2 and len(top) > 1:
+        raise ValueError("several top-rate coordinates of depth >= 3: the problem is not convex")
+    groups = [top] if depth == 1 else list(top[:, None])
+    unit = -np.eye(d + len(groups))
+    lengths = [unit[[d + j, *group]] for j, group in enumerate(groups)]  # (t, beta of the group)
+    A = np.vstack([np.pad(rows, ((0, 0), (0, len(groups)))), *lengths])
+    b = np.r_[bound, np.zeros(len(A) - len(bound))]
+    cost = np.r_[np.zeros(d), np.ones(len(groups))]
+    cones = [cone, *(clarabel.SecondOrderConeT(len(rows)) for rows in lengths)]
+    found = _clarabel(np.zeros((len(cost), len(cost))), cost, A, b, cones)
+    if found.status != clarabel.SolverStatus.Solved:
+        raise SolverError(f"Clarabel reports the problem as {found.status}: is it separable?")
+    beta = np.asarray(found.x)[:d]
+    beta = beta / margin(beta)  # feasible to rounding
+    value = sum(float(np.linalg.norm(beta[group])) for group in groups)
+    if value < 1e-6:
+        raise SolverError("separable without the top-rate block: its least norm is zero")
+    value, dual = (v ** (2 / depth) for v in (value, float(-b @ np.asarray(found.z))))
+    return Solution(beta / scale, value / scale ** (2 / depth), abs(value - dual) / value)
+
+
+def _clarabel(P, q, A, b, cones, accuracies=(1e-11, 1e-9, 1e-8), **settings):
+    """Clarabel on ``min x^T P x / 2 + q^T x`` with ``b - A x`` in the cones.
+
+    Asked for 1e-11 it sometimes stops one digit short and says so: then it is asked again for less. What
+    was reached shows in the gap that a :class:`Solution` carries.
+    """
+    for accuracy in accuracies:
+        chosen = clarabel.DefaultSettings()
+        tolerances = dict.fromkeys(("tol_gap_abs", "tol_gap_rel", "tol_feas"), accuracy)
+        for name, value in {"verbose": False, **tolerances, **settings}.items():
+            setattr(chosen, name, value)
+        upper = sparse.csc_matrix(np.triu(P))
+        found = clarabel.DefaultSolver(upper, q, sparse.csc_matrix(A), b, cones, chosen).solve()
+        if str(found.status) in ("Solved", "PrimalInfeasible", "DualInfeasible"):
+            break
+    return found
+
+
+def nested_qp(
+    gram: np.ndarray,  # (k + K, k + K), positive semidefinite
+    linear: np.ndarray,  # (k + K,)
+    k: int,
+    sample: np.ndarray,  # (K,) index into mu
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
+    """``min 1/2 x^T gram x - linear^T x`` over nested (mu, nu).
+
+    Returns:
+        x, made exactly feasible; which unknowns are held at zero (k + K,); which nu are held at their mu
+        (K,); and whether Clarabel reports the problem as solved.
+
+    >>> x, zero, full, solved = nested_qp(np.eye(2), np.array([1.0, 3.0]), 1, np.array([0]))
+    >>> x.round(6).tolist(), full.tolist(), solved
+    ([2.0, 2.0], [True], True)
+    """
+    size, K = len(linear), len(sample)
+    bounds = sparse.eye(size + K, size, format="lil") * -1.0
+    bounds[size + np.arange(K), k + np.arange(K)] = 1.0
+    bounds[size + np.arange(K), sample] = -1.0
+    # Gram matrices are well scaled as they are; with equilibration Clarabel gave up on some
+    settings = {"equilibrate_enable": False, "iterative_refinement_max_iter": 50}
+    cones = [clarabel.NonnegativeConeT(size + K)]
+    out = _clarabel(gram, -linear, bounds, np.zeros(size + K), cones, (1e-11,), **settings)
+    x, slack, price = (np.nan_to_num(np.asarray(v)) for v in (out.x, out.s, out.z))
+    held = price > slack
+    zero = held[:size].copy()
+    zero[k:] |= zero[:k][sample]
+    mu = np.maximum(x[:k], 0)
+    x = np.r_[mu, np.clip(x[k:], 0, mu[sample])]
+    solved = out.status == clarabel.SolverStatus.Solved
+    return x, zero, held[size:] & ~zero[k:], solved
+
+
+def free_basis(
+    zero: np.ndarray, full: np.ndarray, k: int, sample: np.ndarray
+) -> np.ndarray:  # (k + K, free)
+    """Columns that span the face: unknowns off their bounds; a nu held at its mu moves with it.
+
+    >>> free_basis(np.array([False, False]), np.array([True]), 1, np.array([0])).tolist()
+    [[1.0], [1.0]]
+    """
+    live = ~zero
+    live[k:] &= ~full
+    basis = np.zeros((len(zero), int(live.sum())))
+    basis[np.flatnonzero(live), np.arange(basis.shape[1])] = 1
+    basis[k + np.flatnonzero(full)] = basis[sample[full]]
+    return basis
