@@ -1,9 +1,9 @@
 """The methods that the engine is measured against, each written for speed in NumPy.
 
-Conventions: a problem is a function ``evaluate(theta) -> (ell, g, q)`` on flat arrays, with ``ell =
-log(1/L)``, ``g = grad ell = -grad L / L`` and the margins q. A method is a generator that yields theta after
-every gradient evaluation of an accepted step; the caller stops it. All share the closed-form gradients and
-the reduced inputs.
+Conventions: a problem is a function ``evaluate(theta) -> (ell, g, q)`` on flat arrays, with ``ell
+= log(1/L)``, ``g = grad ell = -grad L / L`` and the margins q. A method is a generator that yields
+theta after every gradient evaluation of an accepted step; the caller stops it. All share the
+closed-form gradients and the reduced inputs.
 """
 
 import itertools
@@ -65,8 +65,8 @@ def normalised_gd(evaluate: Evaluate, theta: np.ndarray, lr: float) -> Iterator[
 
 
 def lyu_li(evaluate: Evaluate, theta: np.ndarray, lr: float = 0.1) -> Iterator[np.ndarray]:
-    """Loss-based learning rate of Lyu & Li: ``theta -= (alpha / L) grad L``; alpha grows by 2^{1/5} after a
-    step that
+    """Loss-based learning rate of Lyu & Li: ``theta -= (alpha / L) grad L``; alpha grows by
+    2^{1/5} after a step that
 
     lowers the loss, and shrinks by 2^{1/10} until one does (their constants, as we recall them).
     """
@@ -107,8 +107,8 @@ def prgd(
 
 
 def dual_acceleration(A: np.ndarray, theta: np.ndarray, step: float) -> Iterator[np.ndarray]:
-    """Ji, Srebro & Telgarsky (2021), for linear models: ``v <- t/(t+1) (v + s)``, ``theta += step (v + s)``
-    with
+    """Ji, Srebro & Telgarsky (2021), for linear models: ``v <- t/(t+1) (v + s)``, ``theta += step
+    (v + s)`` with
 
     ``s = A^T softmax(-A theta)`` and rows scaled to norm at most 1 (as we recall their algorithm).
     """
@@ -129,7 +129,8 @@ def race(
     seconds: float,
     growth: float = 1.05,
 ) -> tuple[float, int, np.ndarray, bool]:
-    """CPU seconds and gradients until ``good(theta)``; the checks, between growing chunks, are not timed.
+    """CPU seconds and gradients until ``good(theta)``; the checks, between growing chunks, are not
+    timed.
 
     A chunk is at most 5 % of the run, so the time is at most 5 % late.
     """
@@ -149,7 +150,8 @@ def race(
 
 
 def textbook_loop(X: torch.Tensor, y: torch.Tensor, m: int, slope: float, steps: int) -> None:
-    """What a course shows: ``nn.Sequential``, ``optim.SGD``, the loss printed through ``.item()``."""
+    """What a course shows: ``nn.Sequential``, ``optim.SGD``, the loss printed through
+    ``.item()``."""
     n, d = X.shape
     model = torch.nn.Sequential(
         torch.nn.Linear(d, m, bias=False, dtype=X.dtype),

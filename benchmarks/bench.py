@@ -1,9 +1,9 @@
-"""What the engine costs and how close it stays to the flow, beside the methods that others use. Run by `make
-bench`.
+"""What the engine costs and how close it stays to the flow, beside the methods that others use.
+Run by `make bench`.
 
-Every ratio comes from one run: the competitors take turns, times are CPU seconds of this process (one
-thread), and the median over the repeats is reported. Prints tables, writes JSON (--json) and, with --plot,
-the cost plot.
+Every ratio comes from one run: the competitors take turns, times are CPU seconds of this process
+(one thread), and the median over the repeats is reported. Prints tables, writes JSON (--json) and,
+with --plot, the cost plot.
 """
 
 import argparse
@@ -55,7 +55,8 @@ def cpu(function) -> tuple[float, object]:
 
 
 def certified_limit(quick: bool) -> dict:
-    """Two-layer leaky ReLU, n=20, d=m=50: a certified limit, against Lyu & Li's first residual of 1e-2."""
+    """Two-layer leaky ReLU, n=20, d=m=50: a certified limit, against Lyu & Li's first residual of
+    1e-2."""
     model, rates, rows = partial(two_layer, slope=SLOPE), {"W": 1.0}, []
     for seed in range(2 if quick else 5):
         raw, W0 = gaussian_labels(20, 50, seed), start(50, 50, seed=seed)
@@ -87,9 +88,10 @@ def certified_limit(quick: bool) -> dict:
             )
             return float(ell), g[0].numpy(), q
 
-        # Its iterates never lie on a kink exactly, so its residual depends on how near counts as on it. The
-        # engine's own certificate uses 1e-9; for the rival every width is shown, the widest (1e-2) the most
-        # generous. "torch" has the engine's own gradients: what the algorithm gains, apart from NumPy's speed.
+        # Its iterates never lie on a kink exactly, so its residual depends on how near counts as
+        # on it. The engine's own certificate uses 1e-9; for the rival every width is shown, the
+        # widest (1e-2) the most generous. "torch" has the engine's own gradients: what the
+        # algorithm gains, apart from NumPy's speed.
         rival = {}
         numpy_rows = [(near, "", evaluate) for near in (1e-2, 1e-3, 1e-4, 1e-9)]
         for near, label, gradient in [
@@ -124,7 +126,8 @@ def certified_limit(quick: bool) -> dict:
 
 
 def fidelity(quick: bool) -> dict:
-    """Direction error at L = 1e-43, 1e-304, 1e-1000, d=500, in the kink-free case and from a random start."""
+    """Direction error at L = 1e-43, 1e-304, 1e-1000, d=500, in the kink-free case and from a
+    random start."""
     levels = [43 * LOG10, 304 * LOG10, 1000 * LOG10]
     data, basis = in_span(gaussian_labels(20, 500, 0))
     model = partial(two_layer, slope=SLOPE)
@@ -134,10 +137,10 @@ def fidelity(quick: bool) -> dict:
         g = evaluate(theta)[1]
         return g / (g @ g)
 
-    # What is orthogonal to the data never moves and belongs to neither direction. Kink-free: every unit
-    # starts on the side where its samples pull it, plus noise, before separation (ell = -0.4). The network is
-    # then linear along the whole flow, which forgets its errors: the easy case. A random start crosses kinks,
-    # early on also slides along them.
+    # What is orthogonal to the data never moves and belongs to neither direction. Kink-free: every
+    # unit starts on the side where its samples pull it, plus noise, before separation (ell =
+    # -0.4). The network is then linear along the whole flow, which forgets its errors: the easy
+    # case. A random start crosses kinks, early on also slides along them.
     pull = 1e-3 * 50**0.5 * second_layer(50)[:, None] * (data.y @ data.X)
     starts = {
         "kink-free": pull[None] + 0.1 * start(50, 500) @ basis,
@@ -180,7 +183,8 @@ def separation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def euler_reference(model, data, W, levels, step) -> list[np.ndarray]:
-    """Euler with tiny steps while kinks are crossed (to ell = 60), then with steps 100 times as long."""
+    """Euler with tiny steps while kinks are crossed (to ell = 60), then with steps 100 times as
+    long."""
     (state,) = follow(model, data, {"W": W}, at=[60.0], stepper=Euler(step))
     states = follow(model, data, state.params, at=levels, stepper=Euler(100 * step))
     return [s.params["W"].numpy().ravel() for s in states]
@@ -230,7 +234,8 @@ def fidelity_rows(model, data, W, evaluate, levels, truth) -> list[dict]:
 
 
 def torchdiffeq_row(data, theta0, ell0, levels, truth) -> dict:
-    """torchdiffeq's dopri5 in loss time, with the closed-form gradient (no autograd: in its favour)."""
+    """torchdiffeq's dopri5 in loss time, with the closed-form gradient (no autograd: in its
+    favour)."""
     from torchdiffeq import odeint
 
     X, y, a = data.X, data.y, second_layer(50)
@@ -275,7 +280,8 @@ def linear_gap(quick: bool) -> dict:
         def engine(goal, data=data, w0=w0, gap=gap):
             # the caller looks every half decade, near the goal every twentieth of one
             at = [10 ** (k / 2) for k in range(4, 12)] + [10 ** (5.8 + k / 20) for k in range(25)]
-            # a looser solver leaves the gap alone and moves the flow's ell by 1e-5 of itself: see the column fidelity
+            # a looser solver leaves the gap alone and moves the flow's ell by 1e-5 of itself: see
+            # the column fidelity
             for state in follow(linear_model, data, {"w": w0}, at=at, stepper=Affine(rtol=1e-5)):
                 if gap(state.params["w"][0].numpy()) <= goal:
                     return state
@@ -349,7 +355,8 @@ def min_over(methods, gap, quick, seconds) -> dict:
 
 
 def overhead(quick: bool) -> dict:
-    """Seed-steps per second, n=20, d=m=50: the textbook loop, the engine with one seed and with 16."""
+    """Seed-steps per second, n=20, d=m=50: the textbook loop, the engine with one seed and with
+    16."""
     data, basis = in_span(gaussian_labels(20, 50, 0))
     full = gaussian_labels(20, 50, 0)
     model, steps, rates = (
@@ -382,7 +389,8 @@ def overhead(quick: bool) -> dict:
 
 
 def rank_two(quick: bool) -> dict:
-    """Leaky-ReLU chapter: CPU time of 16 starts to log(1/L) = 1000, n=12, d=50, m=20, nearly orthogonal data."""
+    """Leaky-ReLU chapter: CPU time of 16 starts to log(1/L) = 1000, n=12, d=50, m=20, nearly
+    orthogonal data."""
     data, a = nearly_orthogonal(12, 50, 0.5, 0.99, 1.2, positive=5), second_layer(20)
     model = partial(two_layer, slope=0.5)
 
@@ -404,7 +412,8 @@ def rank_two(quick: bool) -> dict:
 
 
 def cost(quick: bool) -> dict:
-    """CPU seconds of the follower against n, d, m, seeds (100 steps each) and log(1/L); log-log slopes."""
+    """CPU seconds of the follower against n, d, m, seeds (100 steps each) and log(1/L); log-log
+    slopes."""
     model = partial(two_layer, slope=SLOPE)
     base = {"n": 20, "d": 50, "m": 50, "seeds": 1}
     grids = {

@@ -9,8 +9,8 @@ Modules, from the ground up (nothing imports what stands above it):
 * figures: :mod:`qhlib.plots`; the machinery of the book, which the numerics never import:
   :mod:`qhlib.book`.
 
-Conventions used everywhere: float64; S seeds are stacked in the leading axis of every parameter; the loss
-``L = sum_i exp(-q_i)`` is never formed, only ``ell = log(1/L)``.
+Conventions used everywhere: float64; S seeds are stacked in the leading axis of every parameter;
+the loss ``L = sum_i exp(-q_i)`` is never formed, only ``ell = log(1/L)``.
 """
 
 __version__ = "0.1.0"

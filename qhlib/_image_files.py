@@ -1,11 +1,13 @@
-"""The official files of Fashion-MNIST and CIFAR-10, read into arrays: the readers behind :mod:`qhlib.images`.
+"""The official files of Fashion-MNIST and CIFAR-10, read into arrays: the readers behind
+:mod:`qhlib.images`.
 
 Conventions
 -----------
-* A reader takes the folder and returns (train, test), each a pair of X uint8 (n, c, h, w) and y int64 (n,), or None
-  when its files are not there.
-* What is damaged raises :class:`ValueError` with a message that names the file. Nothing is unpacked to disk, and
-  nothing in a file is executed: pickles are read by a reader that knows five harmless names.
+* A reader takes the folder and returns (train, test), each a pair of X uint8 (n, c, h, w) and y
+  int64 (n,), or None when its files are not there.
+* What is damaged raises :class:`ValueError` with a message that names the file. Nothing is
+  unpacked to disk, and nothing in a file is executed: pickles are read by a reader that knows five
+  harmless names.
 """
 
 import gzip
@@ -60,7 +62,8 @@ def fashion_mnist(place: Path) -> tuple[Split, Split] | None:
 
 
 def idx(path: Path) -> np.ndarray:
-    """The array in a gzip file of the idx format: two zeros, type 8 (bytes), the number of axes, their lengths."""
+    """The array in a gzip file of the idx format: two zeros, type 8 (bytes), the number of axes,
+    their lengths."""
     try:
         raw = gzip.decompress(path.read_bytes())
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -80,9 +83,11 @@ def idx(path: Path) -> np.ndarray:
 
 
 def cifar10(place: Path, unpack: bool = True) -> tuple[Split, Split] | None:
-    """The batches in `place`, in a folder that an archive unpacks to, or in an archive; None if there are none.
+    """The batches in `place`, in a folder that an archive unpacks to, or in an archive; None if
+    there are none.
 
-    Without `unpack` an archive that has its checksum is taken at its word, seconds faster: no record is returned.
+    Without `unpack` an archive that has its checksum is taken at its word, seconds faster: no
+    record is returned.
     """
     for _, layout, ending in CIFAR10.values():
         names = [batch + ending for batch in BATCHES]
@@ -117,7 +122,8 @@ def split(batches: list[Split]) -> tuple[Split, Split]:
 
 
 def batch(raw: bytes, path: Path) -> Split:
-    """One CIFAR-10 batch with any positive number of whole records: binary, or a pickle as Python 2 wrote it."""
+    """One CIFAR-10 batch with any positive number of whole records: binary, or a pickle as Python
+    2 wrote it."""
     if path.suffix == ".bin":
         if not raw or len(raw) % RECORD:
             raise ValueError(
@@ -148,7 +154,8 @@ def verify(data: bytes, md5: str, path: Path) -> None:
 
 
 class Pickled:
-    """What a pickled NumPy array, or its dtype, says of itself: NumPy's own constructors are never called."""
+    """What a pickled NumPy array, or its dtype, says of itself: NumPy's own constructors are never
+    called."""
 
     def __init__(self, *arguments):
         self.arguments, self.state = arguments, None
@@ -165,7 +172,8 @@ class Pickled:
 
 
 def encoded(text: str, encoding) -> bytes:
-    """How Python 3 writes bytes into a pickle for Python 2; other encodings would import modules."""
+    """How Python 3 writes bytes into a pickle for Python 2; other encodings would import
+    modules."""
     if encoding not in ("latin1", b"latin1"):
         raise pickle.UnpicklingError(f"it wants the encoding {encoding!r}")
     return text.encode("latin1")

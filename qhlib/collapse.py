@@ -1,15 +1,16 @@
-"""Neural collapse: the four measures of Papyan, Han and Donoho, and the margin that collapse attains.
+"""Neural collapse: the four measures of Papyan, Han and Donoho, and the margin that collapse
+attains.
 
-Conventions. S seeds are stacked in the leading axis. ``H`` are last-layer features (S, n, d), ``y`` classes
-0..C-1 (n,) int64, each of them present, ``W`` the head (S, C, d); all float64, no measure has a unit.
-``mu_c`` are the class means, ``mu`` their average, ``M = (mu_c - mu)_c`` (S, C, d) the centred class means,
-``Sigma_W = (1/n) sum_i (h_i - mu_{y_i})(h_i - mu_{y_i})^T`` and ``Sigma_B = (1/C) M^T M``. Classes count
-equally in mu and Sigma_B, however many samples they have.
+Conventions. S seeds are stacked in the leading axis. ``H`` are last-layer features (S, n, d),
+``y`` classes 0..C-1 (n,) int64, each of them present, ``W`` the head (S, C, d); all float64, no
+measure has a unit. ``mu_c`` are the class means, ``mu`` their average, ``M = (mu_c - mu)_c`` (S,
+C, d) the centred class means, ``Sigma_W = (1/n) sum_i (h_i - mu_{y_i})(h_i - mu_{y_i})^T`` and
+``Sigma_B = (1/C) M^T M``. Classes count equally in mu and Sigma_B, however many samples they have.
 
-Source: Papyan et al. (2020), as we recall the definitions; they are stated there for balanced classes. Each
-measure is zero exactly at collapse: NC1, the variability within classes vanishes; NC2, the class means are a
-simplex equiangular tight frame (ETF); NC3, the head is proportional to them; NC4, the head decides like the
-nearest class mean.
+Source: Papyan et al. (2020), as we recall the definitions; they are stated there for balanced
+classes. Each measure is zero exactly at collapse: NC1, the variability within classes vanishes;
+NC2, the class means are a simplex equiangular tight frame (ETF); NC3, the head is proportional to
+them; NC4, the head decides like the nearest class mean.
 """
 
 import math
@@ -43,7 +44,8 @@ def measure(
     """Every measure of collapse for features H and head W; NC2 is that of the class means.
 
     Raises:
-        ValueError: if the shapes do not fit, a class has no sample, or there are fewer than two classes.
+        ValueError: if the shapes do not fit, a class has no sample, or there are fewer than two
+            classes.
 
     >>> etf = simplex_etf(3, 2)[None]
     >>> [round(value.item(), 12) for value in measure(etf, torch.arange(3), 2 * etf)]
@@ -74,7 +76,8 @@ def class_means(
     """Mean feature of each class, ``mu_c = mean of h_i over y_i = c``, (S, C, d).
 
     Raises:
-        ValueError: if the shapes do not fit, a class has no sample, or there are fewer than two classes.
+        ValueError: if the shapes do not fit, a class has no sample, or there are fewer than two
+            classes.
 
     >>> class_means(torch.tensor([[[0.0], [2.0], [5.0]]]), torch.tensor([0, 0, 1])).flatten().tolist()
     [1.0, 5.0]
@@ -102,9 +105,11 @@ def centered_means(H: Tensor, y: Tensor) -> Tensor:  # (S, C, d)
 
 
 def nc1(H: Tensor, y: Tensor) -> Tensor:  # (S,)
-    """NC1: ``tr Sigma_W / tr Sigma_B``, the variability within classes against that between them. (S,)
+    """NC1: ``tr Sigma_W / tr Sigma_B``, the variability within classes against that between them.
+    (S,)
 
-    Every direction of feature space counts, so it vanishes only when the samples of a class coincide.
+    Every direction of feature space counts, so it vanishes only when the samples of a class
+    coincide.
 
     >>> H = torch.tensor([[[0.0], [2.0], [5.0], [5.0]]], dtype=torch.float64)
     >>> nc1(H, torch.tensor([0, 0, 1, 1])).item()  # (2/4) / 4
@@ -118,10 +123,10 @@ def nc1(H: Tensor, y: Tensor) -> Tensor:  # (S,)
 def nc1_pinv(H: Tensor, y: Tensor) -> Tensor:  # (S,)
     """NC1 with the pseudo-inverse, ``tr(Sigma_W Sigma_B^+) / C``: Papyan et al. (2020). (S,)
 
-    It sees only the C-1 directions spanned by the class means. Where the head lies in their span (NC3),
-    interpolation alone sends it to zero: read it beside :func:`nc1`. The rank of Sigma_B is taken as
-    min(C-1, d), and exactly so many singular values of M are inverted: a tolerance would drop or keep the
-    wrong one near collapse.
+    It sees only the C-1 directions spanned by the class means. Where the head lies in their span
+    (NC3), interpolation alone sends it to zero: read it beside :func:`nc1`. The rank of Sigma_B is
+    taken as min(C-1, d), and exactly so many singular values of M are inverted: a tolerance would
+    drop or keep the wrong one near collapse.
 
     >>> H = torch.tensor([[[1.0, 9.0], [1.0, -9.0], [-1.0, 9.0], [-1.0, -9.0]]])
     >>> y = torch.tensor([0, 0, 1, 1])
@@ -144,7 +149,8 @@ def nc1_pinv(H: Tensor, y: Tensor) -> Tensor:  # (S,)
 def equinorm(
     V: Tensor,  # (S, C, d)
 ) -> Tensor:  # (S,)
-    """NC2, norms: their coefficient of variation, ``std_c |v_c| / mean_c |v_c|`` (population std). (S,)
+    """NC2, norms: their coefficient of variation, ``std_c |v_c| / mean_c |v_c|`` (population std).
+    (S,)
 
     Papyan et al. (2020), for the centred class means and for the rows of the head.
 
@@ -158,7 +164,8 @@ def equinorm(
 def equiangle(V: Tensor) -> Tensor:  # (S,)
     """NC2, angles: ``mean over c != c' of |cos(v_c, v_c') + 1/(C-1)|``. (S,)
 
-    Papyan et al. (2020). For C = 2 centred vectors are antipodal: zero for any features, no evidence.
+    Papyan et al. (2020). For C = 2 centred vectors are antipodal: zero for any features, no
+    evidence.
 
     >>> round(equiangle(torch.eye(3)[None]).item(), 6)
     0.5
@@ -170,10 +177,11 @@ def equiangle(V: Tensor) -> Tensor:  # (S,)
 
 
 def etf_distance(V: Tensor) -> Tensor:  # (S,)
-    """NC2 in one number: ``| G/|G|_F - (I - 11^T/C)/sqrt(C-1) |_F`` with the Gram matrix ``G = V V^T``. (S,)
+    """NC2 in one number: ``| G/|G|_F - (I - 11^T/C)/sqrt(C-1) |_F`` with the Gram matrix ``G = V
+    V^T``. (S,)
 
-    Zero exactly when the rows of V are a simplex ETF, whatever its size and orientation. Our choice: it joins
-    the two conditions of Papyan et al. (2020), equal norms and equal angles.
+    Zero exactly when the rows of V are a simplex ETF, whatever its size and orientation. Our
+    choice: it joins the two conditions of Papyan et al. (2020), equal norms and equal angles.
 
     >>> round(etf_distance(torch.eye(2, dtype=torch.float64)[None]).item(), 6)  # sqrt(2 - sqrt(2))
     0.765367
@@ -188,9 +196,11 @@ def nc3(
     M: Tensor,  # (S, C, d)
     W: Tensor,  # (S, C, d)
 ) -> Tensor:  # (S,)
-    """NC3, self-duality: ``| W/|W|_F - M/|M|_F |_F``, head against class means. (S,), between 0 and 2.
+    """NC3, self-duality: ``| W/|W|_F - M/|M|_F |_F``, head against class means. (S,), between 0
+    and 2.
 
-    Papyan et al. (2020). The head is *not* centred: a common shift of its rows, which no margin sees, counts.
+    Papyan et al. (2020). The head is *not* centred: a common shift of its rows, which no margin
+    sees, counts.
 
     >>> etf = simplex_etf(4, 3)[None]
     >>> round(nc3(etf, 5 * etf).item(), 12), nc3(etf, -etf).item()
@@ -203,7 +213,8 @@ def nc3(
 
 
 def nc4(H: Tensor, y: Tensor, W: Tensor) -> Tensor:  # (S,)
-    """NC4: share of samples on which the head ``argmax_c <w_c, h>`` and the nearest class mean disagree. (S,)
+    """NC4: share of samples on which the head ``argmax_c <w_c, h>`` and the nearest class mean
+    disagree. (S,)
 
     Papyan et al. (2020), there on test data; measured on whatever H holds.
 
@@ -218,10 +229,12 @@ def nc4(H: Tensor, y: Tensor, W: Tensor) -> Tensor:  # (S,)
 
 
 def margin_bound(classes: int, second_moment: float) -> float:
-    """Largest ``q_min / |W|_F`` of a linear head on balanced classes: ``sqrt(C S) / (C - 1)``. Derived here.
+    """Largest ``q_min / |W|_F`` of a linear head on balanced classes: ``sqrt(C S) / (C - 1)``.
+    Derived here.
 
-    ``S = (1/n) sum_i |h_i|^2`` is the second moment of the features: 1 for unit-norm features, d for batch
-    normalisation without affine. Attained exactly by NC1, NC2 and NC3 with a centred head.
+    ``S = (1/n) sum_i |h_i|^2`` is the second moment of the features: 1 for unit-norm features, d
+    for batch normalisation without affine. Attained exactly by NC1, NC2 and NC3 with a centred
+    head.
 
     Raises:
         ValueError: for fewer than two classes, or a second moment that is not positive and finite.
@@ -237,7 +250,8 @@ def margin_bound(classes: int, second_moment: float) -> float:
 
 
 def simplex_etf(classes: int, d: int) -> Tensor:  # (C, d)
-    """A simplex equiangular tight frame: C unit vectors in R^d, cosines ``-1/(C-1)``. (C, d), float64.
+    """A simplex equiangular tight frame: C unit vectors in R^d, cosines ``-1/(C-1)``. (C, d),
+    float64.
 
     Raises:
         ValueError: for C < 2 or d < C - 1, where none exists.

@@ -1,15 +1,17 @@
-"""Convex problems by library solvers: limits computed without any flow, which flows are compared with.
+"""Convex problems by library solvers: limits computed without any flow, which flows are compared
+with.
 
-Conventions. Predictors are linear in their coefficients, ``q_i = y_i <beta, x_i>`` with labels ±1, no bias.
-NumPy arrays, float64, one data set at a time. Every :class:`Solution` carries a relative duality gap that is
-computed here from the primal and dual points; a solver that does not report an optimal solution raises
-:class:`SolverError`, so that an inaccurate answer is never used unseen. (scikit-learn's ``SVC`` fits an
-intercept: another problem.) Clarabel is called directly: CVXPY takes a second to import and milliseconds to
-compile what takes a tenth of one to solve.
+Conventions. Predictors are linear in their coefficients, ``q_i = y_i <beta, x_i>`` with labels ±1,
+no bias. NumPy arrays, float64, one data set at a time. Every :class:`Solution` carries a relative
+duality gap that is computed here from the primal and dual points; a solver that does not report an
+optimal solution raises :class:`SolverError`, so that an inaccurate answer is never used unseen.
+(scikit-learn's ``SVC`` fits an intercept: another problem.) Clarabel is called directly: CVXPY
+takes a second to import and milliseconds to compile what takes a tenth of one to solve.
 
-The *nested* programme at the end is behind every Clarke subdifferential: unknowns ``x = (mu, nu)``, mu (k,)
-and nu (K,), with ``mu >= 0`` and ``0 <= nu_j <= mu_{sample_j}``. The gradient of a margin with kinks is
-``mu_i (grad q_i + sum_j s_j direction_j)`` with shares ``s_j = nu_j / mu_i`` in [0, 1].
+The *nested* programme at the end is behind every Clarke subdifferential: unknowns ``x = (mu,
+nu)``, mu (k,) and nu (K,), with ``mu >= 0`` and ``0 <= nu_j <= mu_{sample_j}``. The gradient of a
+margin with kinks is ``mu_i (grad q_i + sum_j s_j direction_j)`` with shares ``s_j = nu_j / mu_i``
+in [0, 1].
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +26,8 @@ from qhlib.data import Data
 
 
 class SolverError(RuntimeError):
-    """A library solver found no optimal solution: infeasible (not separable), unbounded or inaccurate."""
+    """A library solver found no optimal solution: infeasible (not separable), unbounded or
+    inaccurate."""
 
 
 class Solution(NamedTuple):
@@ -42,12 +45,13 @@ class Solution(NamedTuple):
 
 
 def hard_margin(data: Data) -> Solution:
-    """The largest Euclidean margin ``max_{|w| = 1} min_i y_i <w, x_i>``: x = w (unit), value = the margin.
+    """The largest Euclidean margin ``max_{|w| = 1} min_i y_i <w, x_i>``: x = w (unit), value = the
+    margin.
 
-    By non-negative least squares on the dual (by the quadratic programme where SciPy's NNLS stops short of
-    the optimum, which the gap tells), the point of least norm in the convex hull of the ``y_i x_i``:
-    ``min_{u >= 0} |A^T u|^2 + (1^T u - 1)^2`` has the same minimiser up to scale. Any hull point bounds the
-    margin from above, which gives the gap.
+    By non-negative least squares on the dual (by the quadratic programme where SciPy's NNLS stops
+    short of the optimum, which the gap tells), the point of least norm in the convex hull of the
+    ``y_i x_i``: ``min_{u >= 0} |A^T u|^2 + (1^T u - 1)^2`` has the same minimiser up to scale. Any
+    hull point bounds the margin from above, which gives the gap.
 
     Raises:
         SolverError: if the data are not separable through the origin.
@@ -89,18 +93,21 @@ def hard_margin_qp(data: Data) -> Solution:
 
 
 def block_norm(data: Data, depths: Sequence[int]) -> Solution:
-    """Limit of the diagonal network ``f = sum_i (prod_{k <= D_i} theta_ik) x_i``: x = beta, value = the cost.
+    """Limit of the diagonal network ``f = sum_i (prod_{k <= D_i} theta_ik) x_i``: x = beta, value
+    = the cost.
 
-    It minimises ``sum_{i: D_i = D} |beta_i|^{2/D}``, with ``D = min_i D_i``, under ``y_n <beta, x_n> >= 1``,
-    the other coordinates free: with balanced factors this is the problem (P) of :mod:`qhlib.limits`, whose
-    top-rate block are the shallowest coordinates (rate ``1/D``). A quadratic programme for D = 1, a linear
-    one for D = 2; deeper it is convex only when the block is one coordinate (then ``|beta_i|`` itself is
-    minimised). Where the minimiser is not unique in the free coordinates, any one is returned.
+    It minimises ``sum_{i: D_i = D} |beta_i|^{2/D}``, with ``D = min_i D_i``, under ``y_n <beta,
+    x_n> >= 1``, the other coordinates free: with balanced factors this is the problem (P) of
+    :mod:`qhlib.limits`, whose top-rate block are the shallowest coordinates (rate ``1/D``). A
+    quadratic programme for D = 1, a linear one for D = 2; deeper it is convex only when the block
+    is one coordinate (then ``|beta_i|`` itself is minimised). Where the minimiser is not unique in
+    the free coordinates, any one is returned.
 
     Raises:
-        ValueError: for depths that do not fit the data, or D >= 3 with several coordinates (not convex).
-        SolverError: if the data are not separable, or separable without the top-rate block (the value would
-            be 0).
+        ValueError: for depths that do not fit the data, or D >= 3 with several coordinates (not
+        convex).
+        SolverError: if the data are not separable, or separable without the top-rate block (the
+            value would be 0).
 
     >>> import torch
     >>> data = Data(torch.tensor([[1.0, 2.0], [-1.0, 2.0]]).double(), torch.tensor([1.0, -1.0]).double())
@@ -115,9 +122,9 @@ def block_norm(data: Data, depths: Sequence[int]) -> Solution:
 def ball_norm(mu: np.ndarray, radius: float, depths: Sequence[int]) -> Solution:
     """The same problem on two balls: labels ±1 on ``B(±mu, radius)``.
 
-    The constraint is ``<beta, mu> - radius |beta| >= 1``: a second-order cone programme. The objective is
-    flat in the free coordinates near the optimum: expect the top block to about 1e-8 and the free one to
-    about its root.
+    The constraint is ``<beta, mu> - radius |beta| >= 1``: a second-order cone programme. The
+    objective is flat in the free coordinates near the optimum: expect the top block to about 1e-8
+    and the free one to about its root.
 
     Raises:
         ValueError: as :func:`block_norm`, or if the radius is not positive.
@@ -142,9 +149,11 @@ def ball_norm(mu: np.ndarray, radius: float, depths: Sequence[int]) -> Solution:
 
 
 def cascade(data: Data, depths: Sequence[int]) -> tuple[Solution, list[int]]:
-    """Lexicographic minimisation by decreasing rate: blocks that separation does not need are set to zero.
+    """Lexicographic minimisation by decreasing rate: blocks that separation does not need are set
+    to zero.
 
-    Returns the solution of the first block that is needed, and the depths of those discarded before it.
+    Returns the solution of the first block that is needed, and the depths of those discarded
+    before it.
 
     Source: the cascading-minimisation conjecture of Kunin et al. (2023), as we recall it.
 
@@ -160,7 +169,8 @@ def cascade(data: Data, depths: Sequence[int]) -> tuple[Solution, list[int]]:
     discarded, kept = [], np.ones(A.shape[1], bool)
     for depth in np.unique(depths):
         below = kept & (depths > depth)
-        # needed unless the deeper coordinates separate the data alone, which a linear programme tells
+        # needed unless the deeper coordinates separate the data alone, which a linear programme
+        # tells
         status = 2
         if below.any():
             alone = -A[:, below], -np.ones(len(A))
@@ -383,7 +393,8 @@ def _stationary(
 
 
 def _rows(data: Data) -> tuple[np.ndarray, float]:  # (n, d)
-    """Rows ``y_i x_i`` over the longest of them, and its length: solvers' tolerances are absolute."""
+    """Rows ``y_i x_i`` over the longest of them, and its length: solvers' tolerances are
+    absolute."""
     if data.X.ndim != 2 or not data.y.is_floating_point():
         raise ValueError("reference solutions take one data set X (n, d) with labels ±1")
     A = (data.X * data.y[:, None]).detach().cpu().numpy()
@@ -399,10 +410,12 @@ def _least_block(
     depths: Sequence[int],
     scale: float,
 ) -> Solution:
-    """``min sum_top |beta|^{2/D}`` where ``bound - rows beta`` lies in the cone; answers over ``scale``.
+    """``min sum_top |beta|^{2/D}`` where ``bound - rows beta`` lies in the cone; answers over
+    ``scale``.
 
-    What is minimised is the sum of lengths t of groups of coordinates (one group for D = 1), each in a
-    second-order cone with its group: as a quadratic programme, one ball in seven ended short of 1e-8.
+    What is minimised is the sum of lengths t of groups of coordinates (one group for D = 1), each
+    in a second-order cone with its group: as a quadratic programme, one ball in seven ended short
+    of 1e-8.
     """
     d, depths = rows.shape[1], np.asarray(depths)
     if depths.shape != (d,) or (depths < 1).any():
@@ -435,8 +448,8 @@ def _least_block(
 def _clarabel(P, q, A, b, cones, accuracies=(1e-11, 1e-9, 1e-8), **settings):
     """Clarabel on ``min x^T P x / 2 + q^T x`` with ``b - A x`` in the cones.
 
-    Asked for 1e-11 it sometimes stops one digit short and says so: then it is asked again for less. What
-    was reached shows in the gap that a :class:`Solution` carries.
+    Asked for 1e-11 it sometimes stops one digit short and says so: then it is asked again for
+    less. What was reached shows in the gap that a :class:`Solution` carries.
     """
     for accuracy in accuracies:
         chosen = clarabel.DefaultSettings()
@@ -459,8 +472,8 @@ def nested_qp(
     """``min 1/2 x^T gram x - linear^T x`` over nested (mu, nu).
 
     Returns:
-        x, made exactly feasible; which unknowns are held at zero (k + K,); which nu are held at their mu
-        (K,); and whether Clarabel reports the problem as solved.
+        x, made exactly feasible; which unknowns are held at zero (k + K,); which nu are held at
+        their mu (K,); and whether Clarabel reports the problem as solved.
 
     >>> x, zero, full, solved = nested_qp(np.eye(2), np.array([1.0, 3.0]), 1, np.array([0]))
     >>> x.round(6).tolist(), full.tolist(), solved

@@ -1,8 +1,8 @@
 """Data sets, as the theorems need them.
 
-Conventions: ``X`` is (n, d), or (S, n, d) when every stacked seed has data of its own; ``y`` holds labels ±1 as
-float64, or classes 0..C-1 as int64, shape (n,). Random sets take a ``seed`` and use a generator of their own, so
-they never disturb the global random state.
+Conventions: ``X`` is (n, d), or (S, n, d) when every stacked seed has data of its own; ``y`` holds
+labels ±1 as float64, or classes 0..C-1 as int64, shape (n,). Random sets take a ``seed`` and use a
+generator of their own, so they never disturb the global random state.
 """
 
 import math
@@ -33,7 +33,8 @@ def generator(seed: int) -> torch.Generator:
 
 
 def gaussian_labels(n: int, d: int, seed: int = 0, mean: float = 0.0) -> Data:
-    """Gaussian inputs ``x_i = y_i mean e_1 + N(0, I_d)`` with balanced labels ±1 in alternation. X (n, d), y (n,).
+    """Gaussian inputs ``x_i = y_i mean e_1 + N(0, I_d)`` with balanced labels ±1 in alternation. X
+    (n, d), y (n,).
 
     For d much larger than n the inputs are nearly orthogonal, hence separable whatever the labels.
 
@@ -63,16 +64,20 @@ def nearly_orthogonal(
     positive: int | None = None,
     conflict: bool = False,
 ) -> Data:
-    """Inputs with a prescribed Gram matrix: ``max_{i != j} |<x_i, x_j>| = slack slope^3 / (3 n ratio^2)``. X (n, d), y (n,).
+    """Inputs with a prescribed Gram matrix: ``max_{i != j} |<x_i, x_j>| = slack slope^3 / (3 n
+    ratio^2)``. X (n, d), y (n,).
 
-    The shortest input has length 1 and the longest ``ratio``, the lengths evenly spaced; so ``slack <= 1`` is the
-    assumption ``R_min^2 >= 3 slope^-3 R^2 n max |<x_i, x_j>|`` of Frei et al. (2023), missed by the factor ``slack``
-    otherwise. The inner products are uniform random numbers, the largest set to the bound; with ``conflict`` all of
-    them have that size and the sign ``-y_i y_j``, so that the points pull against each other. ``slack = 0`` is exactly
-    orthogonal. The first ``positive`` labels (half by default) are +1, the lengths in random order.
+    The shortest input has length 1 and the longest ``ratio``, the lengths evenly spaced; so
+    ``slack <= 1`` is the assumption ``R_min^2 >= 3 slope^-3 R^2 n max |<x_i, x_j>|`` of Frei et
+    al. (2023), missed by the factor ``slack`` otherwise. The inner products are uniform random
+    numbers, the largest set to the bound; with ``conflict`` all of them have that size and the
+    sign ``-y_i y_j``, so that the points pull against each other. ``slack = 0`` is exactly
+    orthogonal. The first ``positive`` labels (half by default) are +1, the lengths in random
+    order.
 
     Raises:
-        ValueError: if d < n, slope or slack or ratio or positive is out of range, or no inputs have these inner
+        ValueError: if d < n, slope or slack or ratio or positive is out of range, or no inputs
+        have these inner
         products (slack too large).
 
     Source: derived here; a Cholesky factor of the Gram matrix, in a random orthonormal basis.
@@ -113,12 +118,14 @@ def nearly_orthogonal(
 
 
 def orthogonality(X: Tensor, slope: float) -> float:
-    """``p / p_needed`` of one data set X (n, d): at least 1 where the assumption of Frei et al. (2023) holds.
+    """``p / p_needed`` of one data set X (n, d): at least 1 where the assumption of Frei et al.
+    (2023) holds.
 
-    ``p = R_min^2 / (R^2 n max_{i != j} |<x_i, x_j>|)`` with ``R = R_max / R_min``, and ``p_needed = 3 slope^-3``.
-    Infinite for exactly orthogonal inputs.
+    ``p = R_min^2 / (R^2 n max_{i != j} |<x_i, x_j>|)`` with ``R = R_max / R_min``, and ``p_needed
+    = 3 slope^-3``. Infinite for exactly orthogonal inputs.
 
-    Source: as in Frei et al., COLT 2023, where p-orthogonal data are defined; the constant as recalled, consistent with it.
+    Source: as in Frei et al., COLT 2023, where p-orthogonal data are defined; the constant as
+    recalled, consistent with it.
 
     >>> round(orthogonality(torch.tensor([[1.0, 0.0], [0.1, 1.0]]), 1.0), 4)
     1.6502
@@ -135,9 +142,11 @@ def orthogonality(X: Tensor, slope: float) -> float:
 
 
 def separable_linear(n: int, d: int, seed: int = 0, gap: float = 0.1) -> Data:
-    """Gaussian inputs labelled by a random hyperplane, pushed away from it by ``gap``. X (n, d), y (n,) ±1.
+    """Gaussian inputs labelled by a random hyperplane, pushed away from it by ``gap``. X (n, d), y
+    (n,) ±1.
 
-    Each point satisfies ``y_i <x_i, u> >= gap`` for the (hidden) unit normal u: separable without a bias.
+    Each point satisfies ``y_i <x_i, u> >= gap`` for the (hidden) unit normal u: separable without
+    a bias.
 
     Raises:
         ValueError: if n or d is not positive, or the gap is not positive.
@@ -156,10 +165,12 @@ def separable_linear(n: int, d: int, seed: int = 0, gap: float = 0.1) -> Data:
 
 
 def in_span(data: Data) -> tuple[Data, Tensor]:
-    """The same data in coordinates of the inputs' span: Data with X (n, r), and the basis Q (d, r), r = min(n, d).
+    """The same data in coordinates of the inputs' span: Data with X (n, r), and the basis Q (d,
+    r), r = min(n, d).
 
-    First-layer weights move only inside the span, so a flow from ``W Q`` on the reduced inputs is the flow from W: its
-    component orthogonal to the data stays what it was. A QR factorisation of ``X^T``; X (S, n, d) is reduced per seed.
+    First-layer weights move only inside the span, so a flow from ``W Q`` on the reduced inputs is
+    the flow from W: its component orthogonal to the data stays what it was. A QR factorisation of
+    ``X^T``; X (S, n, d) is reduced per seed.
 
     >>> reduced, Q = in_span(gaussian_labels(3, 50))
     >>> reduced.X.shape, bool((reduced.X @ Q.T - gaussian_labels(3, 50).X).abs().max() < 1e-12)

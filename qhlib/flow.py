@@ -1,10 +1,10 @@
 """Gradient flow past separability: one generator, and the steppers that move it.
 
-Conventions. The curve ``d theta/dt = -grad L`` is the same in every clock. With ``ell = log(1/L)`` and
-``g = grad ell`` the steppers use *loss time*, ``d theta / d ell = g / |g|^2``, in which a step of length c
-raises ell by c to first order, or *log-loss time*, in which the cost of going far grows with log(ell) only.
-The loss itself is never formed. Shapes: S seeds in the leading axis, ``theta`` is (S, p), margins are (S, k),
-float64. ell is dimensionless (nats).
+Conventions. The curve ``d theta/dt = -grad L`` is the same in every clock. With ``ell = log(1/L)``
+and ``g = grad ell`` the steppers use *loss time*, ``d theta / d ell = g / |g|^2``, in which a step
+of length c raises ell by c to first order, or *log-loss time*, in which the cost of going far
+grows with log(ell) only. The loss itself is never formed. Shapes: S seeds in the leading axis,
+``theta`` is (S, p), margins are (S, k), float64. ell is dimensionless (nats).
 
 ============================  ===================================================================
 :class:`Euler` (the default)  explicit; any number of seeds; right for models with kinks
@@ -14,10 +14,10 @@ float64. ell is dimensionless (nats).
 :class:`Far`                  one seed, smooth, any start: the other three in the right order
 ============================  ===================================================================
 
-Fidelity comes for free: it is the rise of ell over the rise that the clock promised. It is 1 on a faithful
-flow of a smooth model and approaches 1 as the steps shrink. A fidelity that stays away from 1 for every step
-length means that the flow slides along kinks (ReLU boundaries); one that moves towards 1 means the step was
-too long.
+Fidelity comes for free: it is the rise of ell over the rise that the clock promised. It is 1 on a
+faithful flow of a smooth model and approaches 1 as the steps shrink. A fidelity that stays away
+from 1 for every step length means that the flow slides along kinks (ReLU boundaries); one that
+moves towards 1 means the step was too long.
 """
 
 import math
@@ -82,11 +82,12 @@ class FlowError(RuntimeError):
 
 
 class Stepper(Protocol):
-    """How a flow moves: ``run`` moves ``flow`` and yields the fidelity (S,) at each value of ``at``.
+    """How a flow moves: ``run`` moves ``flow`` and yields the fidelity (S,) at each value of
+    ``at``.
 
     Without ``at`` it yields at every step until all seeds have reached ``until``. It raises
-    :class:`FlowError` through ``flow.stop`` when it cannot go on, :class:`ValueError` for a start that it
-    does not take.
+    :class:`FlowError` through ``flow.stop`` when it cannot go on, :class:`ValueError` for a start
+    that it does not take.
     """
 
     def run(
@@ -104,16 +105,17 @@ def follow(
     stepper: Stepper | None = None,
     max_evaluations: int = 1_000_000,
 ) -> Iterator[State]:
-    """Follow gradient flow on the exponential loss, ``d theta/dt = -grad L``, to prescribed losses.
+    """Follow gradient flow on the exponential loss, ``d theta/dt = -grad L``, to prescribed
+    losses.
 
     Args:
         model: scores ``model(params, X)``.
         data: inputs and labels.
         params: the starting point, stacked (S, ...).
-        at: increasing values of ell. A state is yielded exactly there (to 1e-9, relative), for all seeds
-            at once, and nowhere else.
-        until: without ``at``, the start and every step are yielded until every seed has reached this ell,
-            or the caller leaves the loop (:class:`Euler` and :class:`Heun` only).
+        at: increasing values of ell. A state is yielded exactly there (to 1e-9, relative), for all
+            seeds at once, and nowhere else.
+        until: without ``at``, the start and every step are yielded until every seed has reached
+            this ell, or the caller leaves the loop (:class:`Euler` and :class:`Heun` only).
         stepper: how to move, see the table above; ``Euler()`` by default.
         max_evaluations: limit on gradient evaluations.
 
@@ -121,10 +123,10 @@ def follow(
         A :class:`State` for each value of ``at``, in order.
 
     Raises:
-        FlowError: if a value cannot be reached: the limit, a critical point, numbers that are not finite, a
-            solver that gave up or left the flow.
-        ValueError: if ``at`` does not increase or lies below the starting point, or the stepper does not
-            take this start or these data.
+        FlowError: if a value cannot be reached: the limit, a critical point, numbers that are not
+            finite, a solver that gave up or left the flow.
+        ValueError: if ``at`` does not increase or lies below the starting point, or the stepper
+            does not take this start or these data.
 
     >>> data = Data(torch.eye(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64))
     >>> start = {"w": torch.tensor([[1.0, 0.5]], dtype=torch.float64)}
@@ -156,7 +158,8 @@ class Flow:
     """Where a flow is and what it has cost: the part that all steppers share.
 
     Attributes:
-        theta, q, ell, g: the current point: (S, p), margins (S, k), log(1/L) as an array (S,), gradient.
+        theta, q, ell, g: the current point: (S, p), margins (S, k), log(1/L) as an array (S,),
+        gradient.
         steps, evaluations: so far.
     """
 
@@ -223,8 +226,8 @@ def _positive(values: np.ndarray, instead: float) -> np.ndarray:
 
 
 class _Explicit:
-    """What Euler and Heun share. Before separation, where ``|g|`` can be tiny, a step moves theta by at most
-    ``stretch |theta|``: near the origin that is the clock ``ds = L dt``."""
+    """What Euler and Heun share. Before separation, where ``|g|`` can be tiny, a step moves theta
+    by at most ``stretch |theta|``: near the origin that is the clock ``ds = L dt``."""
 
     def __post_init__(self):
         if not self.step > 0 or not self.stretch > 0:
@@ -256,7 +259,8 @@ class _Explicit:
                         "The gradient vanished for a seed: it sits at a critical point, start it elsewhere."
                     )
                 want = np.where(done, 0.0, own if at is None else np.minimum(own, remaining))
-                # relative motion first: far from separation 1/|g|^2 would throw theta across the landscape
+                # relative motion first: far from separation 1/|g|^2 would throw theta across the
+                # landscape
                 want = np.minimum(want, _positive(self.stretch * size * length, np.inf))
                 square = _positive(length, 1.0) ** 2
                 trial, found, accept, own = self.attempt(flow, want, own, size, square)
@@ -287,7 +291,8 @@ def _ratio(rise: np.ndarray, clock: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Euler(_Explicit):
-    """Euler steps in loss time, ``theta + c g / |g|^2``: right for models with kinks, any number of seeds.
+    """Euler steps in loss time, ``theta + c g / |g|^2``: right for models with kinks, any number
+    of seeds.
 
     A step that loses ground is taken again at half the length.
 
@@ -304,7 +309,8 @@ class Euler(_Explicit):
     stretch: float = 0.1
 
     def attempt(self, flow, want, own, size, square):
-        """A trial step of ``want``: the point, its evaluation, who accepts it, the next step lengths."""
+        """A trial step of ``want``: the point, its evaluation, who accepts it, the next step
+        lengths."""
         trial = _move(flow.theta, want / square, flow.g)
         found = flow.evaluate(trial)
         rise = found[1] - flow.ell
@@ -318,8 +324,8 @@ class Euler(_Explicit):
 class Heun(_Explicit):
     """Heun's method in loss time, each seed choosing its own step: for smooth models.
 
-    The embedded error estimate stays below ``tol |theta| / max(1, ell)`` per step: margins are of size ell
-    and enter the loss through ``e^-q``, so they must be right absolutely, not relatively.
+    The embedded error estimate stays below ``tol |theta| / max(1, ell)`` per step: margins are of
+    size ell and enter the loss through ``e^-q``, so they must be right absolutely, not relatively.
 
     Attributes:
         tol: relative local error per step, in (0, 1).
@@ -365,24 +371,26 @@ def _one_seed(flow: Flow, stepper: Stepper) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Implicit:
-    """An implicit solver in log-loss time, ``d theta / dx = N g``: far asymptotics of one smooth seed.
+    """An implicit solver in log-loss time, ``d theta / dx = N g``: far asymptotics of one smooth
+    seed.
 
-    ``N = ell |theta|^2 / <theta, g>^2``, so that ``d log ell / dx = 1 / cos^2(theta, g)``, which is 1 once
-    the direction has settled: the cost grows with log(ell). The Jacobian of the field is ``N H + N g (g /
-    ell + 2 theta / |theta|^2 - 2 (g + H theta) / <theta, g>)^T`` with the Hessian H of ell (p up to a few
-    hundred). The data must be separated at the start.
+    ``N = ell |theta|^2 / <theta, g>^2``, so that ``d log ell / dx = 1 / cos^2(theta, g)``, which
+    is 1 once the direction has settled: the cost grows with log(ell). The Jacobian of the field is
+    ``N H + N g (g / ell + 2 theta / |theta|^2 - 2 (g + H theta) / <theta, g>)^T`` with the Hessian
+    H of ell (p up to a few hundred). The data must be separated at the start.
 
-    Not ``N = ell / |g|^2``: near a KKT point g is a sum of large terms that cancel, so ``|g|^2`` answers a
-    margin error of 1e-4 with a factor, and Newton's iteration fails unless steps are tiny. On a
-    seven-parameter diagonal model that clock took twenty times longer.
+    Not ``N = ell / |g|^2``: near a KKT point g is a sum of large terms that cancel, so ``|g|^2``
+    answers a margin error of 1e-4 with a factor, and Newton's iteration fails unless steps are
+    tiny. On a seven-parameter diagonal model that clock took twenty times longer.
 
-    SciPy's solvers can jump off the curve and report success. The rise of log ell in each step is therefore
-    compared with the promise, the integral of ``1 / cos^2``; a step off by more than 2 % is an error.
+    SciPy's solvers can jump off the curve and report success. The rise of log ell in each step is
+    therefore compared with the promise, the integral of ``1 / cos^2``; a step off by more than 2 %
+    is an error.
 
     Attributes:
-        rtol: relative tolerance of the solver (the absolute one is ``rtol |theta| / sqrt(p)`` at the start).
-            None: ``0.1 / at[-1]`` within [1e-10, 1e-6] ([1e-10, 1e-5] for flows that end by 1000), because
-            margins of size ell have to be right to much less than 1.
+        rtol: relative tolerance of the solver (the absolute one is ``rtol |theta| / sqrt(p)`` at
+            the start). None: ``0.1 / at[-1]`` within [1e-10, 1e-6] ([1e-10, 1e-5] for flows that
+            end by 1000), because margins of size ell have to be right to much less than 1.
         method: one of :data:`SOLVERS`.
         max_step: longest step in x; short enough that the solver cannot jump over a bend unseen.
 
@@ -425,7 +433,8 @@ class Implicit:
             raise ValueError(
                 "Implicit starts where the data are separated: use Far, or Heun up to there"
             )
-        # the solver never gets as far as this bound: the loop leaves when the last target is passed
+        # the solver never gets as far as this bound: the loop leaves when the last target is
+        # passed
         solver = SOLVERS[self.method](
             lambda _x, vector: look(vector)[2],
             0.0,
@@ -441,7 +450,8 @@ class Implicit:
         for target in at:
             while ell < target:
                 before, first = ell, slope
-                # far-off trial points of the Newton iteration may overflow; the solver rejects them itself
+                # far-off trial points of the Newton iteration may overflow; the solver rejects
+                # them itself
                 with np.errstate(all="ignore"):
                     message = solver.step()
                 flow.steps += 1
@@ -467,7 +477,8 @@ class Implicit:
 
 
 def _land(look, solver, target: float, x: float) -> np.ndarray:
-    """The point of the solver's last step at which ell is ``target``: Newton's method on log ell."""
+    """The point of the solver's last step at which ell is ``target``: Newton's method on log
+    ell."""
     dense = solver.dense_output()
     for _ in range(12):
         x = min(solver.t, max(solver.t_old, x))
@@ -482,10 +493,11 @@ def _land(look, solver, target: float, x: float) -> np.ndarray:
 def affine_margins(
     model: Model, data: Data, params: Params
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """``(q0, J)`` with ``q = q0 + J theta``, (k,) and (k, p), if margins are affine in theta, or None. S = 1.
+    """``(q0, J)`` with ``q = q0 + J theta``, (k,) and (k, p), if margins are affine in theta, or
+    None. S = 1.
 
-    Checked at a random point, its opposite and farther ones, where a model that is not affine would agree
-    only by accident.
+    Checked at a random point, its opposite and farther ones, where a model that is not affine
+    would agree only by accident.
 
     >>> data = Data(torch.eye(2).double(), torch.ones(2).double())
     >>> affine_margins(lambda p, X: p["w"] @ X.T, data, {"w": torch.ones(1, 2).double()})[1].tolist()
@@ -510,10 +522,11 @@ def affine_margins(
 class Affine:
     """SciPy's LSODA with the exact Jacobian, for one seed of a linear model, from any start.
 
-    Two clocks, one curve: ``d theta / ds = g`` until the data are separated (ell = 1), where ``|g|`` stays
-    bounded away from zero and infinity; then ``d theta / dx = e^x g / |g|^2``, in which ``ell = ell0 + e^x -
-    1`` is the clock itself, and every step whose ell is off by more than 0.1 % is an error. NumPy alone,
-    because autograd costs ten times the arithmetic of so small a model.
+    Two clocks, one curve: ``d theta / ds = g`` until the data are separated (ell = 1), where
+    ``|g|`` stays bounded away from zero and infinity; then ``d theta / dx = e^x g / |g|^2``, in
+    which ``ell = ell0 + e^x - 1`` is the clock itself, and every step whose ell is off by more
+    than 0.1 % is an error. NumPy alone, because autograd costs ten times the arithmetic of so
+    small a model.
 
     Attributes:
         rtol: relative tolerance of the solver.
@@ -572,8 +585,8 @@ class Affine:
         ell, solver = look(vector)[0], None
         for target in [*(value for value in at if value < 1), 1.0]:
             while ell < target:
-                # what is wrong before separation is forgotten after it: a looser tolerance changes no digit
-                # that is tested
+                # what is wrong before separation is forgotten after it: a looser tolerance changes
+                # no digit that is tested
                 solver = solver or solver_from(
                     vector,
                     lambda _s, v: look(v)[1] @ J,
@@ -631,8 +644,8 @@ class Affine:
 class Far:
     """One smooth seed from any start to the far asymptotics.
 
-    :class:`Affine` where the margins are affine in the parameters; otherwise ``Heun(1e-3)`` until ell is
-    ``begin``, then :class:`Implicit`.
+    :class:`Affine` where the margins are affine in the parameters; otherwise ``Heun(1e-3)`` until
+    ell is ``begin``, then :class:`Implicit`.
 
     Attributes:
         begin: an ell at which the data are separated, > 0.

@@ -1,12 +1,14 @@
 """Quasi-homogeneous models: rates, identities, seminorms and normalised parameters.
 
-Conventions. ``Lambda = diag(lambda_i) >= 0`` holds one *rate* per parameter. A model is Lambda-quasi-homogeneous when
-``f(x; psi_a(theta)) = e^a f(x; theta)`` for all a, with ``psi_a(theta) = e^{a Lambda} theta``; homogeneous of degree
-L is the case ``Lambda = I/L``. ``rates`` is a dictionary like the parameters, without the seed axis; every function
-is stacked over S seeds, in float64. ``lambda_max`` is the largest rate; its parameters are *the top-rate block*.
+Conventions. ``Lambda = diag(lambda_i) >= 0`` holds one *rate* per parameter. A model is
+Lambda-quasi-homogeneous when ``f(x; psi_a(theta)) = e^a f(x; theta)`` for all a, with
+``psi_a(theta) = e^{a Lambda} theta``; homogeneous of degree L is the case ``Lambda = I/L``.
+``rates`` is a dictionary like the parameters, without the seed axis; every function is stacked
+over S seeds, in float64. ``lambda_max`` is the largest rate; its parameters are *the top-rate
+block*.
 
-Source: Kunin et al. (2023). The paper's body could not be consulted: the definitions are as we recall them (they
-agree with its Figure 2 caption), the identities are derived here.
+Source: Kunin et al. (2023). The paper's body could not be consulted: the definitions are as we
+recall them (they agree with its Figure 2 caption), the identities are derived here.
 """
 
 import torch
@@ -19,7 +21,8 @@ from qhlib.params import Params, Rates, flatten, rates_vector, unflatten
 
 
 def psi(params: Params, rates: Rates, a: float | Tensor) -> Params:
-    """``psi_a(theta) = e^{a Lambda} theta``: moves along a characteristic curve. ``a`` is a number or (S,).
+    """``psi_a(theta) = e^{a Lambda} theta``: moves along a characteristic curve. ``a`` is a number
+    or (S,).
 
     >>> out = psi({"w": torch.ones(1, 1), "b": torch.ones(1, 1)}, {"w": 0.5, "b": 1.0}, 2.0)
     >>> round(out["w"].item(), 4), round(out["b"].item(), 4)
@@ -35,7 +38,8 @@ def psi(params: Params, rates: Rates, a: float | Tensor) -> Params:
 def scaling_defect(
     model: Model, params: Params, X: Tensor, rates: Rates, a: float
 ) -> Tensor:  # (S,)
-    """``max_i |f(x_i; psi_a theta) - e^a f(x_i; theta)|``, relative to ``e^a max_i |f|``. Zero for a right Lambda.
+    """``max_i |f(x_i; psi_a theta) - e^a f(x_i; theta)|``, relative to ``e^a max_i |f|``. Zero for
+    a right Lambda.
 
     >>> square = lambda p, X: p["w"] ** 2 @ X.T
     >>> scaling_defect(square, {"w": torch.ones(1, 1)}, torch.ones(1, 1), {"w": 0.5}, 1.0).item() < 1e-6
@@ -50,7 +54,8 @@ def scaling_defect(
 def euler_defect(model: Model, params: Params, X: Tensor, rates: Rates) -> Tensor:  # (S,)
     """Euler's identity ``<Lambda theta, grad f> = f``: largest violation, relative to ``max |f|``.
 
-    Evaluated as one forward-mode derivative along ``Lambda theta``, for all samples and outputs at once.
+    Evaluated as one forward-mode derivative along ``Lambda theta``, for all samples and outputs at
+    once.
 
     >>> square = lambda p, X: p["w"] ** 2 @ X.T
     >>> euler_defect(square, {"w": torch.ones(1, 1)}, torch.ones(1, 1), {"w": 0.5}).item()
@@ -65,7 +70,8 @@ def euler_defect(model: Model, params: Params, X: Tensor, rates: Rates) -> Tenso
 def gradient_defect(
     model: Model, params: Params, X: Tensor, rates: Rates, a: float
 ) -> Tensor:  # (S,)
-    """``grad f(psi_a theta) = e^{a (I - Lambda)} grad f(theta)``: relative violation, for the sum of all scores.
+    """``grad f(psi_a theta) = e^{a (I - Lambda)} grad f(theta)``: relative violation, for the sum
+    of all scores.
 
     >>> square = lambda p, X: p["w"] ** 2 @ X.T
     >>> gradient_defect(square, {"w": torch.ones(1, 1)}, torch.ones(1, 1), {"w": 0.5}, 1.0).item() < 1e-6
@@ -106,7 +112,8 @@ def top_rate(params: Params, rates: Rates) -> tuple[float, Tensor]:
 
 
 def seminorm_squared(params: Params, rates: Rates, *, top: bool = False) -> Tensor:  # (S,)
-    """``|theta|_Lambda^2 = sum_i lambda_i theta_i^2``; with ``top`` only over the top-rate block (the Lambda_max one).
+    """``|theta|_Lambda^2 = sum_i lambda_i theta_i^2``; with ``top`` only over the top-rate block
+    (the Lambda_max one).
 
     >>> seminorm_squared({"w": 2 * torch.ones(1, 1), "b": torch.ones(1, 1)}, {"w": 0.5, "b": 1.0}).item()
     3.0
@@ -117,7 +124,8 @@ def seminorm_squared(params: Params, rates: Rates, *, top: bool = False) -> Tens
 
 
 def normalize(params: Params, rates: Rates) -> tuple[Params, Tensor]:
-    """Normalised parameters ``theta_hat = psi_{-tau}(theta)`` and tau (S,), where ``|theta_hat|_Lambda = 1``.
+    """Normalised parameters ``theta_hat = psi_{-tau}(theta)`` and tau (S,), where
+    ``|theta_hat|_Lambda = 1``.
 
     tau solves ``sum_i lambda_i e^{-2 lambda_i tau} theta_i^2 = 1``, which decreases in tau; then
     ``f(theta) = e^tau f(theta_hat)``.
@@ -158,7 +166,8 @@ def normalize(params: Params, rates: Rates) -> tuple[Params, Tensor]:
 def normalized_margin(
     model: Model, data: Data, params: Params, rates: Rates, *, smoothed: bool = False
 ) -> Tensor:
-    """``min_i q_i / e^tau`` (S,), or with ``smoothed`` ``log(1/L) / e^tau``, the one that rises along the flow.
+    """``min_i q_i / e^tau`` (S,), or with ``smoothed`` ``log(1/L) / e^tau``, the one that rises
+    along the flow.
 
     >>> data = Data(torch.ones(1, 1), torch.ones(1))
     >>> round(normalized_margin(lambda p, X: p["w"] @ X.T, data, {"w": torch.full((1, 1), 5.0)}, {"w": 1.0}).item(), 6)
@@ -171,9 +180,11 @@ def normalized_margin(
 
 
 def unit_margin(model: Model, data: Data, params: Params, rates: Rates) -> Params:
-    """The point of the characteristic curve at which the smallest margin is 1: ``psi_a(theta)``, a = -log q_min.
+    """The point of the characteristic curve at which the smallest margin is 1: ``psi_a(theta)``, a
+    = -log q_min.
 
-    It is feasible for ``min 1/2 |theta|^2_{Lambda_max} s.t. q_i >= 1``, which makes KKT residuals free of scale.
+    It is feasible for ``min 1/2 |theta|^2_{Lambda_max} s.t. q_i >= 1``, which makes KKT residuals
+    free of scale.
 
     Raises:
         ValueError: if a seed does not separate the data.

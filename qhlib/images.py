@@ -1,21 +1,26 @@
-"""Real images for the chapters: digits, Fashion-MNIST and CIFAR-10, whole and checked, or one clear error.
+"""Real images for the chapters: digits, Fashion-MNIST and CIFAR-10, whole and checked, or one
+clear error.
 
 Conventions
 -----------
-* Images are (n, channels, height, width) float32 in [0, 1], classes (n,) int64, in the order of the official
-  files. Train and test are the official split; for digits, which have none, a fixed permutation gives 1300/497.
-* ``digits`` come with scikit-learn. The others are read from the folder that the user names, and from no other
-  place. Without one they are looked up in :func:`cache`, then where Debian's package ``dataset-fashion-mnist``
-  puts them, and are downloaded once into the cache if need be.
-* A folder holds the official files: four ``.gz`` files for Fashion-MNIST; for CIFAR-10 an archive (binary or
-  python version) or what it unpacks to. Archives are read as they are; nothing is unpacked or executed.
-* Unpacked batches, and ``.gz`` files that are excerpts, may hold any positive number of whole records.
-* Whatever is wrong raises :class:`ImagesError` before anything is returned: there is never half a data set.
+* Images are (n, channels, height, width) float32 in [0, 1], classes (n,) int64, in the order of
+  the official files. Train and test are the official split; for digits, which have none, a fixed
+  permutation gives 1300/497.
+* ``digits`` come with scikit-learn. The others are read from the folder that the user names, and
+  from no other place. Without one they are looked up in :func:`cache`, then where Debian's package
+  ``dataset-fashion-mnist`` puts them, and are downloaded once into the cache if need be.
+* A folder holds the official files: four ``.gz`` files for Fashion-MNIST; for CIFAR-10 an archive
+  (binary or python version) or what it unpacks to. Archives are read as they are; nothing is
+  unpacked or executed.
+* Unpacked batches, and ``.gz`` files that are excerpts, may hold any positive number of whole
+  records.
+* Whatever is wrong raises :class:`ImagesError` before anything is returned: there is never half a
+  data set.
 
-Checksums are MD5, as published. Those of Fashion-MNIST were verified here: Debian's files, given back the names
-and dates that its packaging took out of their headers, have exactly the published sums. Those of the CIFAR-10
-archives are from the official page and could not be verified here. Unpacked CIFAR-10 batches have no published
-sums: their sizes and labels are checked.
+Checksums are MD5, as published. Those of Fashion-MNIST were verified here: Debian's files, given
+back the names and dates that its packaging took out of their headers, have exactly the published
+sums. Those of the CIFAR-10 archives are from the official page and could not be verified here.
+Unpacked CIFAR-10 batches have no published sums: their sizes and labels are checked.
 """
 
 from __future__ import annotations
@@ -64,7 +69,8 @@ class ImagesError(ValueError):
 
 
 class Images(NamedTuple):
-    """A split data set: images X (n, c, h, w) float32 in [0, 1], labels y (n,) int64, names of the classes.
+    """A split data set: images X (n, c, h, w) float32 in [0, 1], labels y (n,) int64, names of the
+    classes.
 
     >>> load("digits", n_train=3).X_train.shape
     torch.Size([3, 1, 8, 8])
@@ -90,15 +96,16 @@ def load(
 
     Args:
         name: the data set.
-        folder: where its official files lie; empty to use the cache, the system's copy, or a download.
+        folder: where its official files lie; empty to use the cache, the system's copy, or a
+        download.
         classes: labels to keep, renumbered 0, 1, ... in this order; None for all ten.
         n_train: at most so many training images, the first ones of the kept classes; None for all.
         n_test: the same for test images.
         download: whether to fetch what is missing into the cache, with a progress bar.
 
     Raises:
-        ImagesError: if the data are missing, offline, truncated, of a wrong checksum or inconsistent, or if the
-            selection makes no sense.
+        ImagesError: if the data are missing, offline, truncated, of a wrong checksum or
+            inconsistent, or if the selection makes no sense.
 
     >>> digits = load("digits")
     >>> len(digits.y_train), len(digits.y_test), digits.X_train.max().item()
@@ -136,7 +143,8 @@ def require(name: str, folder: str | os.PathLike = "", *, download: bool = True)
 
     Records are checked one by one, but for an archive that has its published checksum.
 
-    Needs no torch, so that a command can ask before it starts anything. Raises :class:`ImagesError`.
+    Needs no torch, so that a command can ask before it starts anything. Raises
+    :class:`ImagesError`.
 
     >>> require("cifar11")
     Traceback (most recent call last):
@@ -147,7 +155,8 @@ def require(name: str, folder: str | os.PathLike = "", *, download: bool = True)
 
 
 def cache() -> Path:
-    """The folder for downloads: the environment variable ``QHLIB_DATA``, or else the user's cache directory.
+    """The folder for downloads: the environment variable ``QHLIB_DATA``, or else the user's cache
+    directory.
 
     Each set has a folder of its own in it: ``fashion_mnist``, ``cifar10``.
 
@@ -162,7 +171,8 @@ def cache() -> Path:
 
 
 def _read(name: str, folder: str | os.PathLike, download: bool, unpack: bool = True) -> tuple:
-    """The pairs (X uint8 (n, c, h, w), y int64 (n,)) of train and test, checked; see `unpack` of the reader."""
+    """The pairs (X uint8 (n, c, h, w), y int64 (n,)) of train and test, checked; see `unpack` of
+    the reader."""
     if name not in CLASSES:
         raise ImagesError(f"there are no images {name!r}; choose digits, fashion_mnist or cifar10")
     if name == "digits":
@@ -211,7 +221,8 @@ def _advice(name: str, place: Path) -> str:
 
 
 def _download(name: str, place: Path) -> None:
-    """Fetch what is missing; a file appears under its name only when it is whole and has its checksum."""
+    """Fetch what is missing; a file appears under its name only when it is whole and has its
+    checksum."""
     import pooch
     from tqdm import tqdm
 
@@ -252,7 +263,8 @@ def _reason(error: Exception) -> str:
 
 
 def _digits() -> tuple:
-    # scikit-learn's own file, without scikit-learn: its import takes a second, longer than all the rest
+    # scikit-learn's own file, without scikit-learn: its import takes a second, longer than all the
+    # rest
     found = importlib.util.find_spec("sklearn")
     file = Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz" if found else Path()
     if file.is_file():
@@ -262,7 +274,8 @@ def _digits() -> tuple:
         from sklearn.datasets import load_digits
 
         X, y = load_digits(return_X_y=True)
-    # A fixed permutation, for the set is ordered by writer: 1111 has no divisor in common with 1797.
+    # A fixed permutation, for the set is ordered by writer: 1111 has no divisor in common with
+    # 1797.
     order = np.arange(len(y)) * 1111 % len(y)
     X, y = X[order].reshape(-1, 1, 8, 8).astype(np.uint8), y[order].astype(np.int64)
     return (X[:1300], y[:1300]), (X[1300:], y[1300:])

@@ -4,17 +4,19 @@ Conventions. The limit problem of a Lambda-quasi-homogeneous model is
 
     (P)   min 1/2 |theta|^2_{Lambda_max}   such that   q_i(theta) >= 1 for all i,
 
-with ``|theta|^2_{Lambda_max} = lambda_max sum theta_j^2`` over the top-rate block; in gradients, ``P =
-lambda_max`` on that block and 0 below (``P = I/L`` for a homogeneous model of degree L, the usual problem).
-Every point is first moved along its characteristic curve to unit margin, so that no figure here depends on
-its scale. ``mu >= 0`` (S, k) are the multipliers, ``J = dq/dtheta`` (S, k, p), all float64.
+with ``|theta|^2_{Lambda_max} = lambda_max sum theta_j^2`` over the top-rate block; in gradients,
+``P = lambda_max`` on that block and 0 below (``P = I/L`` for a homogeneous model of degree L, the
+usual problem). Every point is first moved along its characteristic curve to unit margin, so that
+no figure here depends on its scale. ``mu >= 0`` (S, k) are the multipliers, ``J = dq/dtheta`` (S,
+k, p), all float64.
 
-*Two-layer (leaky) ReLU networks*, ``f(x) = sum_j a_j sigma(<w_j, x>)`` with ``sigma(z) = max(z, alpha z)``,
-slope ``0 <= alpha <= 1``, and a second layer a (m,) that stays fixed, are homogeneous of degree 1 in W (S, m,
-d). With ``c_ij = y_i a_j`` and ``z_ij = <w_j, x_i>`` (n, m), a pair (i, j) sits on a kink when ``z_ij = 0``;
-there its slope ``xi_ij`` is any number in [alpha, 1], and the KKT conditions are ``W_j = sum_i mu_i c_ij xi_ij
-x_i``. Where ``c_ij < 0`` the unit's contribution to the margin is concave, so the problem is convex in it and
-kinks are exact constraints; where ``c_ij > 0`` it is convex, and the side that the flow is on is kept.
+*Two-layer (leaky) ReLU networks*, ``f(x) = sum_j a_j sigma(<w_j, x>)`` with ``sigma(z) = max(z,
+alpha z)``, slope ``0 <= alpha <= 1``, and a second layer a (m,) that stays fixed, are homogeneous
+of degree 1 in W (S, m, d). With ``c_ij = y_i a_j`` and ``z_ij = <w_j, x_i>`` (n, m), a pair (i, j)
+sits on a kink when ``z_ij = 0``; there its slope ``xi_ij`` is any number in [alpha, 1], and the
+KKT conditions are ``W_j = sum_i mu_i c_ij xi_ij x_i``. Where ``c_ij < 0`` the unit's contribution
+to the margin is concave, so the problem is convex in it and kinks are exact constraints; where
+``c_ij > 0`` it is convex, and the side that the flow is on is kept.
 """
 
 from collections.abc import Sequence
@@ -43,11 +45,10 @@ class Certificate:
     construction).
 
     Attributes:
-        residual: ``|P theta - J^T mu| / |P theta|``, with the gradients chosen in the Clarke subdifferential,
-        (S,).
-        complementarity: ``sum_i mu_i (q_i - 1) / |P theta|^2``, (S,). At a KKT point ``|P theta|^2 = sum_i
-        mu_i``.
-        multipliers: mu >= 0, (S, k), for the point at unit margin.
+        residual: ``|P theta - J^T mu| / |P theta|``, with the gradients chosen in the Clarke
+        subdifferential,
+        (S,). complementarity: ``sum_i mu_i (q_i - 1) / |P theta|^2``, (S,). At a KKT point ``|P
+        theta|^2 = sum_i mu_i``. multipliers: mu >= 0, (S, k), for the point at unit margin.
         shares: per seed the s in [0, 1] of each kink, (K,).
     """
 
@@ -74,7 +75,8 @@ class Limit:
     Attributes:
         params: the points, at unit margin, stacked (S, ...).
         certificate: their KKT residuals, computed anew from the points alone.
-        margin: ``q_min / |theta_top|^{1/lambda_max}``, the quantity that the limit maximises, (S,).
+        margin: ``q_min / |theta_top|^{1/lambda_max}``, the quantity that the limit maximises,
+        (S,).
         angle: between the flow's and the limit's normalised parameters, in radians, (S,).
         certified: whether ``certificate.worst <= CERTIFIED``, (S,) bool.
         reason: per seed a sentence on how the polish ended.
@@ -109,21 +111,22 @@ def kkt_residual(
     """Scale-free KKT residual of (P), ``min over mu >= 0 of |P theta - J^T mu|^2 / |P theta|^2 +
     complementarity^2``.
 
-    Both parts are minimised together, as one least-squares problem with one row more: minimising the first
-    part alone would call any point in the cone of the gradients a KKT point, active margins or not. With
-    ``kinks`` the gradient of each q_i is chosen in its Clarke subdifferential: with ``nu_ij = mu_i s_ij``
-    that is a convex quadratic programme under ``0 <= nu_ij <= mu_i``. (Without, at a kink, the residual of a
-    KKT point can be anything.)
+    Both parts are minimised together, as one least-squares problem with one row more: minimising
+    the first part alone would call any point in the cone of the gradients a KKT point, active
+    margins or not. With ``kinks`` the gradient of each q_i is chosen in its Clarke
+    subdifferential: with ``nu_ij = mu_i s_ij`` that is a convex quadratic programme under ``0 <=
+    nu_ij <= mu_i``. (Without, at a kink, the residual of a KKT point can be anything.)
 
     Args:
         kinks: finds the generators at the unit-margin point, e.g. :func:`leaky_relu_kinks`.
 
     Raises:
-        ValueError: if a seed does not separate the data, its top-rate block is zero, or kinks and seeds
+        ValueError: if a seed does not separate the data, its top-rate block is zero, or kinks and
+        seeds
         differ.
 
-    Source: approximate KKT points as in Lyu & Li (2020), as we recall them; normalisation and Clarke form
-    derived.
+    Source: approximate KKT points as in Lyu & Li (2020), as we recall them; normalisation and
+    Clarke form derived.
 
     >>> data = Data(torch.eye(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64))
     >>> linear = lambda p, X: p["w"] @ X.T
@@ -172,17 +175,19 @@ def polish_smooth(
     *,
     max_evaluations: int = 200,
 ) -> Limit:
-    """From a flow past separation to the KKT point of (P) next to it, for smooth (quasi-)homogeneous models.
+    """From a flow past separation to the KKT point of (P) next to it, for smooth
+    (quasi-)homogeneous models.
 
-    Solves the KKT conditions ``P theta = J^T mu``, ``0 <= mu_i, 0 <= q_i - 1, mu_i (q_i - 1) = 0`` as
-    equations, the last as ``phi(mu_i, q_i - 1) = 0`` with the Fischer-Burmeister function ``phi(a, b) =
-    sqrt(a^2 + b^2) - a - b``, by Levenberg-Marquardt (SciPy's MINPACK) with the exact Jacobian. It takes
-    short steps where solutions form a continuum (lower-rate and symmetric directions), so the flow selects
-    the point. Only margins near the smallest take part; any other that falls below 1 on the way is added.
+    Solves the KKT conditions ``P theta = J^T mu``, ``0 <= mu_i, 0 <= q_i - 1, mu_i (q_i - 1) = 0``
+    as equations, the last as ``phi(mu_i, q_i - 1) = 0`` with the Fischer-Burmeister function
+    ``phi(a, b) = sqrt(a^2 + b^2) - a - b``, by Levenberg-Marquardt (SciPy's MINPACK) with the
+    exact Jacobian. It takes short steps where solutions form a continuum (lower-rate and symmetric
+    directions), so the flow selects the point. Only margins near the smallest take part; any other
+    that falls below 1 on the way is added.
 
-    The point is a KKT point, no more: from too early a flow it can be a saddle beside the flow's own limit (3
-    of 12 diagonal-model runs polished at log(1/L) = 30, none at 100 or 1000). Look at ``angle``; it falls as
-    the flow goes on if the limit is the flow's.
+    The point is a KKT point, no more: from too early a flow it can be a saddle beside the flow's
+    own limit (3 of 12 diagonal-model runs polished at log(1/L) = 30, none at 100 or 1000). Look at
+    ``angle``; it falls as the flow goes on if the limit is the flow's.
 
     Raises:
         ValueError: if a seed does not separate the data.
@@ -214,7 +219,8 @@ def _as_limit(
     reasons: Sequence[str],
     kinks: KinkFinder | None = None,
 ) -> Limit:
-    """Certify points that a polish has found from the flow's parameters, and say so in the sentences."""
+    """Certify points that a polish has found from the flow's parameters, and say so in the
+    sentences."""
     largest, top = top_rate(points, rates)
     points = unit_margin(model, data, points, rates)
     certificate = kkt_residual(model, data, points, rates, kinks=kinks)
@@ -233,7 +239,8 @@ def _as_limit(
 def _solve_kkt(
     model: Model, data: Data, start: Params, rates: Rates, max_evaluations: int
 ) -> tuple[Params, str]:
-    """The KKT point next to ``start`` (S = 1, unit margin), and a sentence on how the solver ended."""
+    """The KKT point next to ``start`` (S = 1, unit margin), and a sentence on how the solver
+    ended."""
     largest, top = top_rate(start, rates)
     theta0 = flatten(start)[0].detach().cpu().numpy()
     p, P = theta0.size, largest * top.cpu().numpy()
@@ -306,7 +313,8 @@ def _solve_kkt(
 def _cone_least_squares(
     columns: np.ndarray, target: np.ndarray, k: int, sample: np.ndarray
 ) -> np.ndarray:
-    """``min |columns x - target|`` over x = (mu, nu), mu >= 0 (k,), ``0 <= nu_j <= mu_{sample_j}``."""
+    """``min |columns x - target|`` over x = (mu, nu), mu >= 0 (k,), ``0 <= nu_j <=
+    mu_{sample_j}``."""
     if len(target) > columns.shape[1] + 1:  # only the triangle matters, so p never does
         triangle = qr(np.column_stack([columns, target]), mode="r", check_finite=False)[0][
             : columns.shape[1] + 1
@@ -325,10 +333,11 @@ def _cone_least_squares(
 def _interior_point(
     columns: np.ndarray, target: np.ndarray, k: int, sample: np.ndarray
 ) -> np.ndarray:
-    """The same by Clarabel on the normal equations, then one correction by least squares (to rounding)."""
+    """The same by Clarabel on the normal equations, then one correction by least squares (to
+    rounding)."""
     x = nested_qp(columns.T @ columns, columns.T @ target, k, sample)[0]
-    # a solver's status is no certificate: the caller computes the residual of whatever feasible point comes
-    # back
+    # a solver's status is no certificate: the caller computes the residual of whatever feasible
+    # point comes back
     near = 1e-7 * max(x[:k].max(), 1e-300)
     zero, full = x <= near, (x[k:] >= x[:k][sample] - near) & (x[k:] > near)
     basis = free_basis(zero, full, k, sample)
@@ -343,9 +352,9 @@ def leaky_relu_kinks(data: Data, a: Tensor, slope: float, near: float = 1e-9) ->
     """Clarke generators on the pairs with ``|z_ij| <= near |x_i| max_j |w_j|``, for
     :func:`qhlib.limits.kkt_residual`.
 
-    The direction of a pair is ``c_ij (xi' - xi) x_i`` in the row of w_j: xi is the slope that differentiation
-    took and xi' the other one. xi is read off the Jacobian: at ``z = 1e-17`` the order of a sum decides the
-    side, so recomputing z can give the other one.
+    The direction of a pair is ``c_ij (xi' - xi) x_i`` in the row of w_j: xi is the slope that
+    differentiation took and xi' the other one. xi is read off the Jacobian: at ``z = 1e-17`` the
+    order of a sum decides the side, so recomputing z can give the other one.
 
     >>> data = Data(torch.tensor([[1.0, 0.0]]), torch.tensor([1.0]))
     >>> finder = leaky_relu_kinks(data, torch.tensor([1.0]), 0.5)
@@ -383,16 +392,19 @@ def polish_leaky_relu(
     near: float = 1e-9,
     max_rounds: int = 100,
 ) -> Limit:
-    """From a flow past separation to a Clarke-KKT point of ``min 1/2 |W|^2 s.t. q_i >= 1``, seed by seed.
+    """From a flow past separation to a Clarke-KKT point of ``min 1/2 |W|^2 s.t. q_i >= 1``, seed
+    by seed.
 
-    With the flow's activation pattern the problem is a quadratic programme, solved in its dual (one variable
-    per sample and per kink, whatever m and d). A concave pair (``c_ij < 0``) whose unit changes sides becomes
-    an exact constraint; a convex one that changes sides is given its new side. Each round lowers the norm, so
-    the rounds end; the sentence in ``reason`` counts both. The certificate is computed anew from the model's
-    own gradients and :func:`leaky_relu_kinks`.
+    With the flow's activation pattern the problem is a quadratic programme, solved in its dual
+    (one variable per sample and per kink, whatever m and d). A concave pair (``c_ij < 0``) whose
+    unit changes sides becomes an exact constraint; a convex one that changes sides is given its
+    new side. Each round lowers the norm, so the rounds end; the sentence in ``reason`` counts
+    both. The certificate is computed anew from the model's own gradients and
+    :func:`leaky_relu_kinks`.
 
     Args:
-        model: the network, e.g. ``partial(two_layer, slope=slope)``; must be ``sum_j a_j sigma(<w_j, x>)``.
+        model: the network, e.g. ``partial(two_layer, slope=slope)``; must be ``sum_j a_j
+        sigma(<w_j, x>)``.
         params: ``{"W": (S, m, d)}`` on the flow, past separation.
         a: second layer (m,); by default :func:`qhlib.models.second_layer`.
         slope: alpha in [0, 1).
@@ -400,7 +412,8 @@ def polish_leaky_relu(
         max_rounds: limit on the quadratic programmes per seed.
 
     Raises:
-        ValueError: if the model is not this network, the slope is out of range, or the data are not
+        ValueError: if the model is not this network, the slope is out of range, or the data are
+        not
         separated.
 
     Source: derived here.
@@ -448,7 +461,8 @@ def _descend(
     slope: float,
     max_rounds: int,
 ) -> tuple[np.ndarray, str]:
-    """Rounds of quadratic programmes from one seed's W, until every pair is where it was assumed."""
+    """Rounds of quadratic programmes from one seed's W, until every pair is where it was
+    assumed."""
     kernel, c = X @ X.T, y[:, None] * a
     positive = W @ X.T > 0
     positive = positive.T.copy()  # (n, m)
@@ -474,8 +488,8 @@ def _descend(
         if concave.any():
             exact |= concave
             continue
-        # only now: with a kink left out, the programme can push convex pairs across that the flow leaves in
-        # place
+        # only now: with a kink left out, the programme can push convex pairs across that the flow
+        # leaves in place
         flips += int(moved.sum())
         positive ^= moved
     return (
@@ -500,14 +514,16 @@ def _dual(
     gram[n:, n:] = kernel[np.ix_(i, i)] * (j[:, None] == j) * np.outer(extra, extra)
     ones = np.r_[np.ones(n), np.zeros(K)]
     x, zero, full, _ = nested_qp(gram, ones, n, i)
-    # solve again on the bounds that are active, to rounding; a bound that this breaks is active as well
+    # solve again on the bounds that are active, to rounding; a bound that this breaks is active as
+    # well
     value = lambda v: 0.5 * v @ gram @ v - v @ ones  # noqa: E731
     for _ in range(10):
         basis = free_basis(zero, full, n, i)
         refined = basis @ np.linalg.lstsq(basis.T @ gram @ basis, basis.T @ ones, rcond=1e-13)[0]
         below, above = refined < 0, (refined[n:] > refined[:n][i]) & ~full
         if not below.any() and not above.any():
-            # the certificate decides about the point in the end; here it must not be worse than Clarabel's
+            # the certificate decides about the point in the end; here it must not be worse than
+            # Clarabel's
             better = value(refined) <= value(x) + 1e-12 * abs(value(x))
             x = refined if better else x
             break

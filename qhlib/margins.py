@@ -1,10 +1,10 @@
 """Margins of a model on data, the logarithm of its exponential loss, and their derivatives.
 
-Conventions: ``model(params, X)`` returns (S, n) scores for labels ±1, or (S, n, C) scores for C classes.
-``q`` are the margins, (S, k): k = n for labels, k = n (C - 1) for classes. The loss
-``L = sum_i e^{-q_i}`` is never formed: with ``ell = log(1/L) = -logsumexp(-q)`` and ``w = softmax(-q)``,
-the gradient that drives the flow is ``g = d ell / d theta = J^T w`` with the Jacobian ``J = dq / d theta``.
-All float64; ``theta`` is the flat form of the parameters, (S, p).
+Conventions: ``model(params, X)`` returns (S, n) scores for labels ±1, or (S, n, C) scores for C
+classes. ``q`` are the margins, (S, k): k = n for labels, k = n (C - 1) for classes. The loss ``L =
+sum_i e^{-q_i}`` is never formed: with ``ell = log(1/L) = -logsumexp(-q)`` and ``w = softmax(-q)``,
+the gradient that drives the flow is ``g = d ell / d theta = J^T w`` with the Jacobian ``J = dq / d
+theta``. All float64; ``theta`` is the flat form of the parameters, (S, p).
 """
 
 from collections.abc import Callable, Sequence
@@ -22,11 +22,11 @@ Model = Callable[[Params, Tensor], Tensor]
 
 
 class Kinks(NamedTuple):
-    """Generators of the Clarke subdifferential of one seed: ``grad q_i`` may move by ``s direction``, s in
-    [0, 1].
+    """Generators of the Clarke subdifferential of one seed: ``grad q_i`` may move by ``s
+    direction``, s in [0, 1].
 
-    ``sample`` (K,) holds the indices i into the margins, ``direction`` (K, p) the jump of the gradient of
-    q_i from the side that differentiation takes to the other side of the kink.
+    ``sample`` (K,) holds the indices i into the margins, ``direction`` (K, p) the jump of the
+    gradient of q_i from the side that differentiation takes to the other side of the kink.
     """
 
     sample: np.ndarray
@@ -34,11 +34,13 @@ class Kinks(NamedTuple):
 
 
 KinkFinder = Callable[[Params, Tensor], Sequence[Kinks]]
-"""Finds each seed's kinks from the parameters at unit margin and the Jacobian (S, k, p) taken there."""
+"""Finds each seed's kinks from the parameters at unit margin and the Jacobian (S, k, p) taken
+there."""
 
 
 def margins(model: Model, data: Data, params: Params) -> Tensor:  # (S, k)
-    """Margins: ``y_i f(x_i)`` for labels ±1, ``f_{y_i} - f_c`` over all c != y_i for classes. (S, k), float64.
+    """Margins: ``y_i f(x_i)`` for labels ±1, ``f_{y_i} - f_c`` over all c != y_i for classes. (S,
+    k), float64.
 
     Raises:
         ValueError: if the scores' shape does not fit the labels.
@@ -69,7 +71,8 @@ def margins(model: Model, data: Data, params: Params) -> Tensor:  # (S, k)
 
 
 def log_inverse_loss(q: Tensor) -> Tensor:
-    """``ell = log(1/L) = -logsumexp_i(-q_i)``: (S, k) -> (S,). Finite for any margins (L = 1e-1000 is ell = 2302.6).
+    """``ell = log(1/L) = -logsumexp_i(-q_i)``: (S, k) -> (S,). Finite for any margins (L = 1e-1000
+    is ell = 2302.6).
 
     >>> round(log_inverse_loss(torch.tensor([[2302.0, 2302.0]])).item(), 4)
     2301.3069
@@ -87,10 +90,11 @@ def loss_weights(q: Tensor) -> Tensor:
 
 
 def negative_gradient(model: Model, data: Data, params: Params) -> tuple[Tensor, Tensor, Tensor]:
-    """Margins q (S, k), ell (S,) and ``g = d ell / d theta`` (S, p): the direction in which gradient flow moves.
+    """Margins q (S, k), ell (S,) and ``g = d ell / d theta`` (S, p): the direction in which
+    gradient flow moves.
 
-    One backward pass for all seeds: they do not interact, so the gradient of the sum over seeds is every seed's
-    own gradient.
+    One backward pass for all seeds: they do not interact, so the gradient of the sum over seeds is
+    every seed's own gradient.
 
     >>> data = Data(torch.tensor([[1.0, 2.0]]), torch.tensor([1.0]))
     >>> negative_gradient(lambda p, X: p["w"] @ X.T, data, {"w": torch.zeros(1, 2)})[2].tolist()
@@ -99,8 +103,9 @@ def negative_gradient(model: Model, data: Data, params: Params) -> tuple[Tensor,
     leaves = {name: t.detach().requires_grad_() for name, t in params.items()}
     q = margins(model, data, leaves)
     scores = q.detach()
-    # the weights enter as J^T w: differentiating logsumexp would give the same, through four more operations.
-    # Tensors that the scores do not depend on (an unused block) have gradient zero, not an error.
+    # the weights enter as J^T w: differentiating logsumexp would give the same, through four more
+    # operations. Tensors that the scores do not depend on (an unused block) have gradient zero,
+    # not an error.
     grads = torch.autograd.grad(
         q, list(leaves.values()), loss_weights(scores), materialize_grads=True
     )
@@ -125,7 +130,8 @@ def hessian(
     params: Params,
     of: Callable[[Tensor], Tensor] = log_inverse_loss,
 ) -> Tensor:  # (p, p)
-    """Second derivatives of a function ``of`` of the margins for one seed (S = 1): (p, p), float64.
+    """Second derivatives of a function ``of`` of the margins for one seed (S = 1): (p, p),
+    float64.
 
     Args:
         model: scores ``model(params, X)``.

@@ -1,13 +1,14 @@
 """Networks as pure functions of stacked parameters, with their rates beside them.
 
-Conventions. A model is a function ``f(params, X)``: ``params`` is a dictionary of float64 tensors with the S
-seeds in the leading axis, ``X`` is (n, d), or (S, n, d) when each seed has inputs of its own. It returns
-scores (S, n) for labels ±1, or (S, n, C) for C classes. Options (slopes, depths) are keyword arguments: bind
-them with ``functools.partial``. ``W`` are weights, ``b`` biases, ``theta`` the factors of a diagonal network.
+Conventions. A model is a function ``f(params, X)``: ``params`` is a dictionary of float64 tensors
+with the S seeds in the leading axis, ``X`` is (n, d), or (S, n, d) when each seed has inputs of
+its own. It returns scores (S, n) for labels ±1, or (S, n, C) for C classes. Options (slopes,
+depths) are keyword arguments: bind them with ``functools.partial``. ``W`` are weights, ``b``
+biases, ``theta`` the factors of a diagonal network.
 
-``*_rates`` gives one valid Lambda of its model, in the form that :mod:`qhlib.homogeneity` reads: a dictionary
-like the parameters without the seed axis. Lambda is not unique. Source of the rates: derived here, checked in
-``tests/test_models.py`` for random parameters.
+``*_rates`` gives one valid Lambda of its model, in the form that :mod:`qhlib.homogeneity` reads: a
+dictionary like the parameters without the seed axis. Lambda is not unique. Source of the rates:
+derived here, checked in ``tests/test_models.py`` for random parameters.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,8 +31,8 @@ def draw(
 ) -> Params:
     """Gaussian parameters ``N(0, scale^2)``, one tensor (S, *shape) per name, float64.
 
-    ``scale`` is one number, or one for each name. Stacked seed s draws from the generator ``seed + s``: a
-    seed's start does not depend on how many run beside it, nor on the device.
+    ``scale`` is one number, or one for each name. Stacked seed s draws from the generator ``seed +
+    s``: a seed's start does not depend on how many run beside it, nor on the device.
 
     Raises:
         ValueError: if ``n_seeds`` is not positive.
@@ -65,7 +66,7 @@ def apply(W: Tensor, X: Tensor) -> Tensor:
     return (X @ W.reshape(seeds * m, d).T).reshape(X.shape[0], seeds, m).transpose(0, 1)
 
 
-# --- linear ------------------------------------------------------------------------------------------------
+# --- linear --------------------------------------------------------------------------------------
 
 
 def linear(params: Params, X: Tensor) -> Tensor:  # (S, n) or (S, n, C)
@@ -84,11 +85,12 @@ def linear(params: Params, X: Tensor) -> Tensor:  # (S, n) or (S, n, C)
     return scores if w.ndim == 3 else scores.squeeze(-1)
 
 
-# --- two layers, the second one fixed ----------------------------------------------------------------------
+# --- two layers, the second one fixed ------------------------------------------------------------
 
 
 def second_layer(m: int) -> Tensor:
-    """The fixed second layer of :func:`two_layer`: ``1/sqrt(m)``, then ``-1/sqrt(m)``, half each. (m,).
+    """The fixed second layer of :func:`two_layer`: ``1/sqrt(m)``, then ``-1/sqrt(m)``, half each.
+    (m,).
 
     >>> second_layer(4).tolist()
     [0.5, 0.5, -0.5, -0.5]
@@ -99,11 +101,13 @@ def second_layer(m: int) -> Tensor:
 
 
 def two_layer(params: Params, X: Tensor, *, slope: float = 0.0) -> Tensor:  # (S, n)
-    """``f(x) = sum_j a_j phi(<w_j, x>)``, ``phi(z) = max(z, slope z)``, second layer fixed: (S, n).
+    """``f(x) = sum_j a_j phi(<w_j, x>)``, ``phi(z) = max(z, slope z)``, second layer fixed: (S,
+    n).
 
-    ``params["W"]`` is (S, m, d) with m even, ``a`` is :func:`second_layer`. In Frei et al. (2023) the
-    activation is leaky, ``slope`` in (0, 1); 0 is the ReLU. The samples stay the last axis: then every
-    operation and its derivative runs through memory in order, a third less time for 16 stacked seeds.
+    ``params["W"]`` is (S, m, d) with m even, ``a`` is :func:`second_layer`. In Frei et al. (2023)
+    the activation is leaky, ``slope`` in (0, 1); 0 is the ReLU. The samples stay the last axis:
+    then every operation and its derivative runs through memory in order, a third less time for 16
+    stacked seeds.
 
     Raises:
         ValueError: if m is odd.
@@ -119,14 +123,15 @@ def two_layer(params: Params, X: Tensor, *, slope: float = 0.0) -> Tensor:  # (S
     return second_layer(W.shape[1]).to(W) @ leaky_relu(z, slope)
 
 
-# --- deep ReLU networks ------------------------------------------------------------------------------------
+# --- deep ReLU networks --------------------------------------------------------------------------
 
 
 def deep_relu(params: Params, X: Tensor, *, slope: float = 0.0) -> Tensor:  # (S, n) or (S, n, C)
     """``h_l = phi(W_l h_{l-1} + b_l)`` from ``h_0 = x``, and ``f = W_L h_{L-1} + b_L``.
 
-    ``phi(z) = max(z, slope z)``. ``params`` holds ``W1`` .. ``WL`` (S, m_l, m_{l-1}) and any of ``b1`` ..
-    ``bL`` (S, m_l). A last layer of one row gives scores (S, n), one of C rows (S, n, C).
+    ``phi(z) = max(z, slope z)``. ``params`` holds ``W1`` .. ``WL`` (S, m_l, m_{l-1}) and any of
+    ``b1`` .. ``bL`` (S, m_l). A last layer of one row gives scores (S, n), one of C rows (S, n,
+    C).
 
     >>> params = {"W1": torch.ones(1, 2, 1), "b1": torch.ones(1, 2), "W2": torch.ones(1, 1, 2)}
     >>> deep_relu(params, torch.tensor([[1.0], [-3.0]])).tolist()
@@ -158,10 +163,11 @@ def deep_relu_shapes(widths: Sequence[int], *, bias: bool = True) -> dict[str, t
 
 
 def deep_relu_rates(weight_rates: int | Sequence[float], *, bias: bool = True) -> dict[str, float]:
-    """Rates of :func:`deep_relu`: any ``lambda_1 + .. + lambda_L = 1`` for the weights; they fix the biases'.
+    """Rates of :func:`deep_relu`: any ``lambda_1 + .. + lambda_L = 1`` for the weights; they fix
+    the biases'.
 
-    A bias has ``lambda_{b_l} = sum_{k <= l} lambda_k``, so the last one always has rate 1. ``weight_rates``
-    is the list of the lambda_l, or the depth L for the uniform ``1/L``.
+    A bias has ``lambda_{b_l} = sum_{k <= l} lambda_k``, so the last one always has rate 1.
+    ``weight_rates`` is the list of the lambda_l, or the depth L for the uniform ``1/L``.
 
     Raises:
         ValueError: if the weight rates are negative or do not sum to 1.
@@ -182,13 +188,14 @@ def deep_relu_rates(weight_rates: int | Sequence[float], *, bias: bool = True) -
     return table
 
 
-# --- diagonal networks -------------------------------------------------------------------------------------
+# --- diagonal networks ---------------------------------------------------------------------------
 
 
 def diagonal_weights(params: Params, *, depths: Sequence[int]) -> Tensor:  # (S, d)
     """The linear predictor of a diagonal network, ``beta_i = prod_{j <= D_i} theta_ij``: (S, d).
 
-    ``params["theta{j}"]`` (S, d_j) holds, in order, the j-th factor of the d_j coordinates with ``D_i >= j``.
+    ``params["theta{j}"]`` (S, d_j) holds, in order, the j-th factor of the d_j coordinates with
+    ``D_i >= j``.
 
     >>> theta = {"theta1": torch.tensor([[2.0, 3.0]]), "theta2": torch.tensor([[5.0]])}
     >>> diagonal_weights(theta, depths=(1, 2)).tolist()
@@ -227,7 +234,8 @@ def diagonal_shapes(depths: Sequence[int]) -> dict[str, tuple[int]]:
 
 
 def diagonal_rates(depths: Sequence[int]) -> dict[str, Tensor]:
-    """Rates of :func:`diagonal`: ``1/D_i`` for each factor of coordinate i. The shallowest have the top rate.
+    """Rates of :func:`diagonal`: ``1/D_i`` for each factor of coordinate i. The shallowest have
+    the top rate.
 
     >>> {name: rate.tolist() for name, rate in diagonal_rates((1, 2)).items()}
     {'theta1': [1.0, 0.5], 'theta2': [0.5]}
@@ -240,11 +248,12 @@ def diagonal_rates(depths: Sequence[int]) -> dict[str, Tensor]:
     }
 
 
-# --- normalisations ----------------------------------------------------------------------------------------
+# --- normalisations ------------------------------------------------------------------------------
 
 
 def batch_norm(Z: Tensor) -> Tensor:
-    """Batch normalisation without affine parameters, eps = 0: every feature has mean 0, variance 1.
+    """Batch normalisation without affine parameters, eps = 0: every feature has mean 0, variance
+    1.
 
     ``Z`` (S, n, m) -> (S, n, m). With eps = 0 it does not see the scale of its input, exactly.
 
@@ -256,7 +265,8 @@ def batch_norm(Z: Tensor) -> Tensor:
 
 
 def layer_norm(Z: Tensor) -> Tensor:
-    """Layer normalisation without affine parameters, eps = 0: mean 0 and variance 1 over a sample's features.
+    """Layer normalisation without affine parameters, eps = 0: mean 0 and variance 1 over a
+    sample's features.
 
     ``Z`` (..., m) -> (..., m); the output has length ``sqrt(m)``.
 

@@ -1,14 +1,16 @@
-"""Nearly homogeneous networks: what a smooth activation, a bias or a skip path costs, in polynomials of the norm.
+"""Nearly homogeneous networks: what a smooth activation, a bias or a skip path costs, in
+polynomials of the norm.
 
-Conventions. A model f is *near-M-homogeneous* when ``|<grad f, theta> - M f| <= p'(|theta|)`` with a polynomial p' of
-degree at most M - 1 and non-negative coefficients. Its *homogenisation* ``f_H = lim f(r theta) / r^M`` then satisfies
-``|f - f_H| <= p_a(|theta|)``, and the *modified margin* ``(log(1/L) - p_a(rho)) / rho^M``, ``rho = |theta|``, rises
-along gradient flow once it is positive. Polynomials are sequences of coefficients, lowest power first. A model
-``f(params, X, phi)`` takes its activation as last argument, so that its homogenisation is the same function with
+Conventions. A model f is *near-M-homogeneous* when ``|<grad f, theta> - M f| <= p'(|theta|)`` with
+a polynomial p' of degree at most M - 1 and non-negative coefficients. Its *homogenisation* ``f_H =
+lim f(r theta) / r^M`` then satisfies ``|f - f_H| <= p_a(|theta|)``, and the *modified margin*
+``(log(1/L) - p_a(rho)) / rho^M``, ``rho = |theta|``, rises along gradient flow once it is
+positive. Polynomials are sequences of coefficients, lowest power first. A model ``f(params, X,
+phi)`` takes its activation as last argument, so that its homogenisation is the same function with
 ``torch.relu``. float64; S seeds in the leading axis.
 
-Source: Cai et al. (2025). Their Definition 1 as we know it from a tutorial, p_a and the modified margin derived here
-(proofs in the chapter ``nonhomogeneous_gd``).
+Source: Cai et al. (2025). Their Definition 1 as we know it from a tutorial, p_a and the modified
+margin derived here (proofs in the chapter ``nonhomogeneous_gd``).
 """
 
 from collections.abc import Callable, Sequence
@@ -28,7 +30,8 @@ Activation = Callable[[Tensor], Tensor]
 
 
 def mish(z: Tensor) -> Tensor:
-    """``z tanh(log(1 + e^z))``. torch's own ``mish`` has NaN second derivatives from z = 710 on, which a Hessian meets.
+    """``z tanh(log(1 + e^z))``. torch's own ``mish`` has NaN second derivatives from z = 710 on,
+    which a Hessian meets.
 
     >>> round(mish(torch.tensor(1.0, dtype=torch.float64)).item(), 6)
     0.865098
@@ -74,8 +77,8 @@ class Order(NamedTuple):
 class ActivationConstants(NamedTuple):
     """What the bounds need to know of an activation.
 
-    ``kappa = sup |z phi'(z) - phi(z)|`` and where it is attained, ``distance = sup |phi - relu|``, the smallest value
-    ``floor`` of phi, and the range ``slopes = (inf phi', sup phi')``.
+    ``kappa = sup |z phi'(z) - phi(z)|`` and where it is attained, ``distance = sup |phi - relu|``,
+    the smallest value ``floor`` of phi, and the range ``slopes = (inf phi', sup phi')``.
     """
 
     kappa: float
@@ -105,7 +108,8 @@ def activation_defect(phi: Activation, z: Tensor) -> Tensor:
 
 
 def activation_constants(phi: Activation, reach: float = 40.0) -> ActivationConstants:
-    """The suprema of :class:`ActivationConstants` over ``|z| <= reach``: a grid, then a bounded search around its best point.
+    """The suprema of :class:`ActivationConstants` over ``|z| <= reach``: a grid, then a bounded
+    search around its best point.
 
     >>> found = activation_constants(gelu)
     >>> round(found.kappa, 9), round(abs(found.at), 6)      # 2 / (e sqrt(2 pi)) at sqrt 2
@@ -135,7 +139,8 @@ def activation_constants(phi: Activation, reach: float = 40.0) -> ActivationCons
 
 
 def degree_defect(model: Model, params: Params, X: Tensor, degree: int) -> Tensor:  # (S, n)
-    """``<grad f, theta> - M f`` for every seed and input: zero exactly where f is M-homogeneous along the ray.
+    """``<grad f, theta> - M f`` for every seed and input: zero exactly where f is M-homogeneous
+    along the ray.
 
     >>> square = lambda p, X: p["w"] ** 2 @ X.T + 1.0
     >>> degree_defect(square, {"w": torch.ones(1, 1)}, torch.ones(1, 1), 2).item()
@@ -159,7 +164,8 @@ def polynomial(coefficients: Sequence[float], rho: Tensor | np.ndarray) -> Tenso
 
 
 def homogenization_bound(defect: Sequence[float], degree: int) -> list[float]:
-    """Coefficients of p_a from those of p': ``c_i / (M - i)``, so that ``|f - f_H| <= p_a(|theta|)``.
+    """Coefficients of p_a from those of p': ``c_i / (M - i)``, so that ``|f - f_H| <=
+    p_a(|theta|)``.
 
     It is the polynomial with ``rho p_a' = M p_a - p'``. Source: derived here.
 
@@ -177,7 +183,8 @@ def homogenization_bound(defect: Sequence[float], degree: int) -> list[float]:
 
 
 def modified_margin(ell: Tensor, rho: Tensor, defect: Sequence[float], degree: int) -> Tensor:
-    """``(log(1/L) - p_a(rho)) / rho^M``, with L the **sum** of the exponentials. Source: derived here.
+    """``(log(1/L) - p_a(rho)) / rho^M``, with L the **sum** of the exponentials. Source: derived
+    here.
 
     >>> modified_margin(torch.tensor(10.0), torch.tensor(2.0), [0.0, 1.0], 2).item()
     2.0
@@ -191,11 +198,13 @@ def activation_kinks(
     near: float,
     slopes: tuple[float, float] = (0.0, 1.0),
 ) -> KinkFinder:
-    """Kinks of the homogenised network at the pre-activations ``|z| <= near``, for ``qhlib.limits.kkt_residual``.
+    """Kinks of the homogenised network at the pre-activations ``|z| <= near``, for
+    ``qhlib.limits.kkt_residual``.
 
-    At each of them the slope of the activation may be anything in ``slopes``: (0, 1) is Clarke's subdifferential of
-    the ReLU, the range of phi' a larger set. Each kink gives two generators, one towards either end. For one layer of
-    activations; near is measured on the parameters that the finder is given, at unit margin.
+    At each of them the slope of the activation may be anything in ``slopes``: (0, 1) is Clarke's
+    subdifferential of the ReLU, the range of phi' a larger set. Each kink gives two generators,
+    one towards either end. For one layer of activations; near is measured on the parameters that
+    the finder is given, at unit margin.
 
     Raises:
         ValueError: (from the finder) if the model applies its activation more than once.
@@ -253,7 +262,8 @@ def _pre_activations(model: Callable, params: Params, X: Tensor) -> Tensor:  # (
 def _frozen_gradient(
     model: Callable, params: Params, X: Tensor, i: int, pattern: Tensor
 ) -> np.ndarray:  # (p,)
-    """Gradient of f(x_i) when the activation is ``z -> pattern z`` with a constant pattern (1, n, m)."""
+    """Gradient of f(x_i) when the activation is ``z -> pattern z`` with a constant pattern (1, n,
+    m)."""
     leaves = {name: t.detach().requires_grad_() for name, t in params.items()}
     score = model(leaves, X, lambda z: z * pattern)[0, i]
     grads = torch.autograd.grad(score, list(leaves.values()), materialize_grads=True)

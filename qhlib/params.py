@@ -1,8 +1,9 @@
 """Stacked parameters and their flat form.
 
-Conventions: ``params`` is a dictionary of float64 tensors whose leading axis holds the S seeds, so a tensor has
-shape (S, ...). Its flat form ``theta`` has shape (S, p) and follows the order of the dictionary. A *rate*
-dictionary has the same keys; its values broadcast to the tensor without the seed axis.
+Conventions: ``params`` is a dictionary of float64 tensors whose leading axis holds the S seeds, so
+a tensor has shape (S, ...). Its flat form ``theta`` has shape (S, p) and follows the order of the
+dictionary. A *rate* dictionary has the same keys; its values broadcast to the tensor without the
+seed axis.
 """
 
 from collections.abc import Mapping
@@ -36,7 +37,8 @@ def unflatten(
     theta: Tensor,  # (S, p)
     like: Params,
 ) -> Params:
-    """Stacked parameters with the shapes of ``like``, as views of ``theta`` (S, p). Inverse of :func:`flatten`.
+    """Stacked parameters with the shapes of ``like``, as views of ``theta`` (S, p). Inverse of
+    :func:`flatten`.
 
     Raises:
         ValueError: if p does not match ``like``.
@@ -85,7 +87,8 @@ def angle(
     a: Tensor,  # (S, p)
     b: Tensor,  # (S, p)
 ) -> Tensor:  # (S,)
-    """Angle between directions, in radians, exact for tiny angles: ``2 atan2(|u - v|, |u + v|)``, u, v the units.
+    """Angle between directions, in radians, exact for tiny angles: ``2 atan2(|u - v|, |u + v|)``,
+    u, v the units.
 
     Raises:
         ValueError: if a direction is zero or not finite.

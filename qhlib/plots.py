@@ -1,7 +1,8 @@
 """The look of the book's figures: one colour and one line style for each object, throughout.
 
-Conventions: seaborn's colour-blind-safe palette; every colour goes with a line style of its own, so that a figure
-can be read in grey; predictions are lines, measurements are points, seeds are bands.
+Conventions: seaborn's colour-blind-safe palette; every colour goes with a line style of its own,
+so that a figure can be read in grey; predictions are lines, measurements are points, seeds are
+bands.
 """
 
 import base64
@@ -55,7 +56,8 @@ SERIES = [
 
 
 def use_style() -> None:
-    """Set the book's figure style: white background, colour-blind palette, figures of 7 by 4 inches at 110 dpi.
+    """Set the book's figure style: white background, colour-blind palette, figures of 7 by 4
+    inches at 110 dpi.
 
     It starts from matplotlib's own defaults, so that a reader's matplotlibrc changes no figure.
 
@@ -118,7 +120,8 @@ def measurement(ax: Axes, x, y, *, label: str | None = None, kind: str = "measur
 
 
 def band(ax: Axes, x, ys, *, label: str | None = None, kind: str = "measurement", **style):
-    """Draw the median over the leading axis of ys (S, T) as a line, and the range from min to max as a band.
+    """Draw the median over the leading axis of ys (S, T) as a line, and the range from min to max
+    as a band.
 
     Other arguments as in :func:`prediction`.
 
@@ -132,7 +135,8 @@ def band(ax: Axes, x, ys, *, label: str | None = None, kind: str = "measurement"
 
 
 def slope(ax: Axes, exponent: float, x, y0: float, *, label: str | None = None, **style):
-    """Draw the guide ``y0 (x / x_0)^exponent`` through ``(x_0, y0)``: a straight line on logarithmic axes.
+    """Draw the guide ``y0 (x / x_0)^exponent`` through ``(x_0, y0)``: a straight line on
+    logarithmic axes.
 
     Other arguments as in :func:`prediction`.
 
@@ -147,10 +151,12 @@ def slope(ax: Axes, exponent: float, x, y0: float, *, label: str | None = None, 
 
 
 def show() -> None:
-    """Show the open figures, each laid out once: a chapter's figure cell ends with this instead of ``plt.show()``.
+    """Show the open figures, each laid out once: a chapter's figure cell ends with this instead of
+    ``plt.show()``.
 
-    matplotlib would lay a figure out and draw it twice, and would make and measure the minor ticks of logarithmic
-    axes, which this style does not show. Where an axis spans little more than a decade they stay, for their labels.
+    matplotlib would lay a figure out and draw it twice, and would make and measure the minor ticks
+    of logarithmic axes, which this style does not show. Where an axis spans little more than a
+    decade they stay, for their labels.
 
     >>> use_style()
     >>> fig, ax = plt.subplots()
@@ -219,7 +225,8 @@ def scrubber(
     def quoted(text: str) -> str:
         return html.escape(text, quote=True)
 
-    # one picture whose source changes: a page stays small in elements, whatever the number of frames
+    # one picture whose source changes: a page stays small in elements, whatever the number of
+    # frames
     move = (
         "const f=this.closest('figure'),i=f.querySelector('img'),"
         "[t,u]=(this.frames??=JSON.parse(f.dataset.frames))[this.value];"

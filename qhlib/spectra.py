@@ -1,8 +1,9 @@
 """Soft ranks of stacked weight matrices: the stable rank, and ratios of singular values.
 
-Conventions. ``W`` is (..., m, d): any number of stacked matrices, as a rule (S, m, d) or (m, d), float32 or
-float64, on any device; ``sigma_1 >= sigma_2 >= ...`` are the singular values of one matrix. The measures are
-pure numbers (...), in the dtype of W; they see neither the scale of W nor rotations of its rows or columns.
+Conventions. ``W`` is (..., m, d): any number of stacked matrices, as a rule (S, m, d) or (m, d),
+float32 or float64, on any device; ``sigma_1 >= sigma_2 >= ...`` are the singular values of one
+matrix. The measures are pure numbers (...), in the dtype of W; they see neither the scale of W nor
+rotations of its rows or columns.
 """
 
 import torch
@@ -14,11 +15,13 @@ def stable_rank(
 ) -> Tensor:
     """``|W|_F^2 / |W|_2^2 = sum_k (sigma_k / sigma_1)^2``, between 1 and the rank: (...).
 
-    From the eigenvalues of the smaller Gram matrix, a fraction of the price of the singular values; only the
-    largest eigenvalue and the trace enter, and these keep their full relative accuracy.
+    From the eigenvalues of the smaller Gram matrix, a fraction of the price of the singular
+    values; only the largest eigenvalue and the trace enter, and these keep their full relative
+    accuracy.
 
     Raises:
-        ValueError: for a matrix that is zero, or not finite, and for a tensor that holds no matrix of floats.
+        ValueError: for a matrix that is zero, or not finite, and for a tensor that holds no matrix
+            of floats.
 
     Source: Frei et al. (2023), definition, stated there.
 
@@ -37,7 +40,8 @@ def singular_ratio(
 ) -> Tensor:
     """``sigma_k / sigma_1``, zero to rounding exactly when the rank is below k: (...).
 
-    From the singular values themselves: a Gram matrix would lose everything below ``sqrt(eps) sigma_1``.
+    From the singular values themselves: a Gram matrix would lose everything below ``sqrt(eps)
+    sigma_1``.
 
     Raises:
         ValueError: as :func:`stable_rank`, and if the matrices have fewer than k singular values.
@@ -57,7 +61,8 @@ def singular_ratio(
 
 
 def _unit_scale(W: Tensor) -> Tensor:
-    """W over its largest entry, so that squares neither overflow nor vanish; refuses what has no direction."""
+    """W over its largest entry, so that squares neither overflow nor vanish; refuses what has no
+    direction."""
     if W.ndim < 2 or not W.is_floating_point() or 0 in W.shape[-2:]:
         raise ValueError(f"need matrices (..., m, d) of floats, got {tuple(W.shape)} of {W.dtype}")
     largest = W.abs().amax((-2, -1), keepdim=True)

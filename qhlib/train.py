@@ -1,8 +1,8 @@
 """Gradient descent with momentum and weight decay, many seeds side by side.
 
-Conventions. S runs are stacked in the leading axis of every parameter and do not interact; float64 or
-float32, on any device. With rate ``eta``, momentum ``m``, decay ``lambda`` and a projection P the step is that
-of PyTorch's SGD,
+Conventions. S runs are stacked in the leading axis of every parameter and do not interact; float64
+or float32, on any device. With rate ``eta``, momentum ``m``, decay ``lambda`` and a projection P
+the step is that of PyTorch's SGD,
 
     v <- m v + grad + lambda theta,    theta <- P(theta - eta v),    v = 0 at the start.
 """
@@ -31,17 +31,18 @@ def descend(
 ) -> Iterator[tuple[int, Params]]:
     """Descend from ``params``, yielding the parameters after the numbers of steps in ``at``.
 
-    Nothing is kept but the current point and its velocity, and nothing that was yielded is changed later.
-    Batches are the caller's: a function of the step number picks them.
+    Nothing is kept but the current point and its velocity, and nothing that was yielded is changed
+    later. Batches are the caller's: a function of the step number picks them.
 
     Args:
         params: the starting point, stacked (S, ...).
-        loss: ``loss(params, step)`` before step number ``step`` (0 first), (S,) or a sum over the runs;
-            differentiated automatically.
-        gradient: instead of the loss, ``gradient(params, step)``: its gradient, a dictionary like the
-            parameters.
+        loss: ``loss(params, step)`` before step number ``step`` (0 first), (S,) or a sum over the
+            runs; differentiated automatically.
+        gradient: instead of the loss, ``gradient(params, step)``: its gradient, a dictionary like
+            the parameters.
         rate: learning rate, a number or (S,), or a function of the step number that gives one.
-        at: increasing numbers of steps, 0 for the start; read as the descent goes on, so it may be endless.
+        at: increasing numbers of steps, 0 for the start; read as the descent goes on, so it may be
+        endless.
         momentum, decay: numbers, or (S,).
         project: applied to the parameters after every step.
 
@@ -49,7 +50,8 @@ def descend(
         Pairs of the number of steps and the parameters then.
 
     Raises:
-        ValueError: if neither or both of loss and gradient are given, or ``at`` does not increase from 0.
+        ValueError: if neither or both of loss and gradient are given, or ``at`` does not increase
+        from 0.
         FloatingPointError: if the parameters are no longer finite where they are to be yielded.
 
     >>> start = {"w": torch.tensor([[1.0], [2.0]]).double()}

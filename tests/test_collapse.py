@@ -1,4 +1,5 @@
-"""Collapse measures against known configurations, under invariances, and by independent computations."""
+"""Collapse measures against known configurations, under invariances, and by independent
+computations."""
 
 import math
 
@@ -38,8 +39,10 @@ def rotation(seed: int, d: int) -> torch.Tensor:
 
 
 def batch_normalised_simplex(C: int, d: int) -> torch.Tensor:
-    """C rows that are a simplex while each of the d columns has mean 0 and variance 1: a harmonic frame."""
-    # equal-norm tight frame of d vectors in R^(C-1), built from cosines and sines of different frequencies
+    """C rows that are a simplex while each of the d columns has mean 0 and variance 1: a harmonic
+    frame."""
+    # equal-norm tight frame of d vectors in R^(C-1), built from cosines and sines of different
+    # frequencies
     j = torch.arange(d, dtype=torch.float64)
     rows = []
     for k in range(1, (C - 1) // 2 + 1):
@@ -53,7 +56,7 @@ def batch_normalised_simplex(C: int, d: int) -> torch.Tensor:
     return math.sqrt(d * C / (C - 1)) * centred @ V.T
 
 
-# ---------------------------------------------------------------- configurations whose values are known
+# ----------------------------------------------------------- configurations whose values are known
 
 
 @pytest.mark.parametrize(("C", "d"), [(2, 1), (2, 5), (3, 2), (4, 3), (4, 9), (10, 9), (10, 20)])
@@ -91,7 +94,8 @@ def test_the_bound_is_attained_by_a_simplex_also_under_batch_normalisation(C, d)
 
 
 def test_noise_within_classes_has_the_nc1_of_its_variance():
-    # each class holds mu_c + t e_3 and mu_c - t e_3, with e_3 orthogonal to the simplex in the first two axes
+    # each class holds mu_c + t e_3 and mu_c - t e_3, with e_3 orthogonal to the simplex in the
+    # first two axes
     etf, t = torch.nn.functional.pad(collapse.simplex_etf(3, 2), (0, 1)), 0.3
     y = torch.arange(6) % 3
     H = etf[y].clone()
@@ -238,7 +242,8 @@ def test_class_means_and_nearest_mean_against_scikit_learn():
 
 
 def test_slsqp_with_exact_constraints_finds_the_bound_and_not_more():
-    """min 1/2 |W|^2 with unit-norm features and margins >= 1, from a separable start: 1/|W| = bound."""
+    """min 1/2 |W|^2 with unit-norm features and margins >= 1, from a separable start: 1/|W| =
+    bound."""
     C, d = 3, 4
     rng = np.random.default_rng(0)
     start = rng.standard_normal((C, d))
@@ -272,7 +277,7 @@ def test_slsqp_with_exact_constraints_finds_the_bound_and_not_more():
     assert max(found.etf_distance.item(), found.nc3.item()) < 1e-4
 
 
-# ---------------------------------------------------------------- what cannot be measured is refused
+# -------------------------------------------------------------- what cannot be measured is refused
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,8 @@ def as_data(A, y=None):
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10**6), st.integers(2, 6), st.floats(0.05, 3), st.floats(1e-3, 1e3))
 def test_hard_margin_that_was_built(seed, d, margin, scale):
-    """Support vectors ``margin u ± v_k`` with v_k orthogonal to u, others further out: u, margin."""
+    """Support vectors ``margin u ± v_k`` with v_k orthogonal to u, others further out: u,
+    margin."""
     rng = np.random.default_rng(seed)
     Q = np.linalg.qr(rng.standard_normal((d, d)))[0]
     u, V = Q[:, 0], Q[:, 1:].T

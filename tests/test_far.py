@@ -1,4 +1,5 @@
-"""The implicit followers against the explicit one, against exact limits, and caught off the curve."""
+"""The implicit followers against the explicit one, against exact limits, and caught off the
+curve."""
 
 import pytest
 import torch
@@ -52,7 +53,8 @@ def test_implicit_is_explicit_at_moderate_loss():
 def test_affine_is_explicit_and_then_reaches_the_hard_margin(seed):
     data = separable_linear(200, 20, seed)
     best = hard_margin(data).value
-    # the gap is asserted to a tenth of 1e-8: the solver must be finer (at rtol 1e-6 it is off by a fifth)
+    # the gap is asserted to a tenth of 1e-8: the solver must be finer (at rtol 1e-6 it is off by a
+    # fifth)
     at = [0.5, 5.0, 1e6, 1e8]
     states = list(follow(linear, data, start(seed), at=at, stepper=Affine(rtol=1e-9)))
     explicit = list(follow(linear, data, start(seed), at=[0.5, 5.0], stepper=Heun(1e-4)))
@@ -108,7 +110,8 @@ def test_far_passes_through_every_value_and_hands_over():
 
 @pytest.mark.parametrize("method", ["BDF", "LSODA"])
 def test_the_guard_catches_a_solver_that_leaves_the_flow(method):
-    """At rtol 1e-3 SciPy's solvers jump on this problem and report success; the clock gives it away."""
+    """At rtol 1e-3 SciPy's solvers jump on this problem and report success; the clock gives it
+    away."""
     data = separable_linear(200, 20, 1)
     (begin,) = follow(linear, data, start(1), at=[1.0], stepper=Heun())
     stepper = Implicit(rtol=1e-3, method=method)

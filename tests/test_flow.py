@@ -67,8 +67,9 @@ def test_every_seed_lands_on_every_value(seed, levels, stepper):
     [(linear, {"w": (4,)}, Euler(step=0.1)), (cubic, {"W": (4, 4), "a": (4,)}, Heun(1e-4))],
 )
 def test_stacked_seeds_equal_seeds_alone(model, shapes, stepper):
-    """To rounding. (Too long an Euler step on a stiff model amplifies rounding: 1e-15 at the start became
-    1e-5 at fidelity 0.7, with one seed as with three. So Euler is compared where it is faithful.)
+    """To rounding. (Too long an Euler step on a stiff model amplifies rounding: 1e-15 at the start
+    became 1e-5 at fidelity 0.7, with one seed as with three. So Euler is compared where it is
+    faithful.)
     """
     data = gaussian_labels(6, 4, 3, mean=2.0)
     start = draw(1, **{name: (3, *shape) for name, shape in shapes.items()})

@@ -1,4 +1,5 @@
-"""Quasi-homogeneity: identities at random parameters and rates, each against an independent computation."""
+"""Quasi-homogeneity: identities at random parameters and rates, each against an independent
+computation."""
 
 import math
 from functools import partial
@@ -46,7 +47,8 @@ def inputs(n: int, d: int, seed: int) -> torch.Tensor:
 
 
 def relu_net(seed: int, shares: list[float]):
-    """A ReLU network with biases whose weights have the given rates; parameters of two seeds; inputs."""
+    """A ReLU network with biases whose weights have the given rates; parameters of two seeds;
+    inputs."""
     rates = deep_relu_rates([r / sum(shares) for r in shares])
     params = draw(deep_relu_shapes([3] + [6] * (len(shares) - 1) + [1]), n_seeds=2, seed=seed)
     X = inputs(8, 3, seed)
@@ -69,7 +71,8 @@ def test_identities_hold_for_random_rates(seed, weights, a):
 @given(SEEDS, shares, st.floats(0.01, 0.5), st.floats(0.2, 2.0))
 @settings(max_examples=30, deadline=None)
 def test_a_wrong_rate_shows_by_a_predicted_amount(seed, weights, error, a):
-    """Without biases, an error e in one weight's rate turns e^a f into e^{a(1+e)} f: each defect is known."""
+    """Without biases, an error e in one weight's rate turns e^a f into e^{a(1+e)} f: each defect
+    is known."""
     params, rates, X = relu_net(seed, weights)
     params = {name: t for name, t in params.items() if name.startswith("W")}
     rates = {name: rate for name, rate in rates.items() if name.startswith("W")}
@@ -97,7 +100,8 @@ def test_a_homogeneous_guess_is_caught_where_there_are_biases(seed, weights):
 @given(SEEDS)
 @settings(max_examples=10, deadline=None)
 def test_euler_agrees_with_central_differences_along_the_characteristic_curve(seed):
-    """d/da f(psi_a theta) at a = 0 is <Lambda theta, grad f>, whatever Lambda: no derivative is used here."""
+    """d/da f(psi_a theta) at a = 0 is <Lambda theta, grad f>, whatever Lambda: no derivative is
+    used here."""
     params = draw(diagonal_shapes(DEPTHS), seed=seed)
     X, model = inputs(5, 3, seed), partial(diagonal, depths=DEPTHS)
     generator = np.random.default_rng(seed)

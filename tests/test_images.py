@@ -1,4 +1,5 @@
-"""The image loader: tiny archives made here in the official formats, faults of every kind, a server on loopback.
+"""The image loader: tiny archives made here in the official formats, faults of every kind, a
+server on loopback.
 
 The tests on real records at the end run where there are some; nothing else depends on them.
 """
@@ -30,7 +31,7 @@ from qhlib.images import ImagesError, load, require
 LAYOUTS = ("binary", "python 2", "python 3")
 
 
-# --- tiny sets in the official formats --------------------------------------------------------------------------
+# --- tiny sets in the official formats -----------------------------------------------------------
 
 
 def records(n, seed):
@@ -40,7 +41,8 @@ def records(n, seed):
 
 
 def python2_pickle(X, y):
-    """A batch byte for byte as Python 2 and NumPy 1 wrote it: protocol 2, 8-bit strings, old names of modules."""
+    """A batch byte for byte as Python 2 and NumPy 1 wrote it: protocol 2, 8-bit strings, old names
+    of modules."""
     array = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
     dtype = b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
     shape = b"".join(b"J" + struct.pack("<i", k) for k in X.shape) + b"\x86"
@@ -131,7 +133,7 @@ def alone(tmp_path, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
-# --- what is loaded ---------------------------------------------------------------------------------------------
+# --- what is loaded ------------------------------------------------------------------------------
 
 
 def test_digits_are_scikit_learns_split_once_for_all():
@@ -230,7 +232,7 @@ def test_the_check_before_a_run_does_not_load_torch(tmp_path):
     assert done.stdout.split() == ["False"]
 
 
-# --- what is refused --------------------------------------------------------------------------------------------
+# --- what is refused -----------------------------------------------------------------------------
 
 
 def refused(name, folder, *words):
@@ -410,7 +412,7 @@ def test_no_pickle_is_obeyed(tmp_path):
     assert not trace.exists()
 
 
-# --- downloads, from a server on this machine -------------------------------------------------------------------
+# --- downloads, from a server on this machine ----------------------------------------------------
 
 
 class Server(ThreadingHTTPServer):
@@ -544,7 +546,8 @@ def test_an_interrupted_download_leaves_no_half_file(number, cifar_server):
         "images.require('cifar10')"
     )
     cifar_server.fault = "stalls"
-    # a shell that starts the tests in the background leaves interrupts ignored, and children inherit that
+    # a shell that starts the tests in the background leaves interrupts ignored, and children
+    # inherit that
     listening = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     process = subprocess.Popen(
         [sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, preexec_fn=listening
@@ -562,7 +565,7 @@ def test_an_interrupted_download_leaves_no_half_file(number, cifar_server):
     assert len(load("cifar10").y_train) == 15
 
 
-# --- real records, where there are some -------------------------------------------------------------------------
+# --- real records, where there are some ----------------------------------------------------------
 
 NEIGHBOUR = Path(__file__).resolve().parents[2] / "shared" / "data" / "cifar-10-batches-bin"
 CIFAR = Path(os.environ.get("QHLIB_TEST_CIFAR10") or NEIGHBOUR)
@@ -597,7 +600,8 @@ def test_real_fashion_mnist_and_its_published_checksums():
         found.X_train.shape == (60000, 1, 28, 28)
         and torch.bincount(found.y_train).tolist() == [6000] * 10
     )
-    # The published files carry their names and dates in the gzip header; the package took both out.
+    # The published files carry their names and dates in the gzip header; the package took both
+    # out.
     dates = {"train": 1504176606, "t10k": 1504176627}
     for name, (published, _, _) in files.FASHION_MNIST.items():
         raw = (FASHION / name).read_bytes()

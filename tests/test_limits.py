@@ -26,7 +26,8 @@ DIAGONAL_RATES = {"a": 1.0, "u": 0.5, "v": 0.5}
 
 
 def built(seed, n=4, extra=3, d=6):
-    """A linear problem with a known KKT point: ``w = A^T mu``, margins 1 on n rows, more on the others."""
+    """A linear problem with a known KKT point: ``w = A^T mu``, margins 1 on n rows, more on the
+    others."""
     rng = np.random.default_rng(seed)
     A, mu = rng.standard_normal((n, d)), rng.uniform(0.2, 2, n)
     for _ in range(300):  # move each row along w until its margin is one; few rounds suffice
@@ -70,7 +71,8 @@ def test_a_multiplier_that_would_be_negative_or_inactive_does_not_count():
         ).residual.item()
         > 0.1
     )
-    # w lies in the cone of both rows, but the second margin is far from active: complementarity tells
+    # w lies in the cone of both rows, but the second margin is far from active: complementarity
+    # tells
     rows = torch.tensor([[1.0, 0.0], [1.0, 5.0]]).double()
     found = kkt_residual(
         linear, Data(rows, torch.ones(2).double()), {"w": torch.ones(1, 2).double()}, {"w": 1.0}
@@ -79,7 +81,8 @@ def test_a_multiplier_that_would_be_negative_or_inactive_does_not_count():
 
 
 def test_lower_rates_cost_nothing_but_must_balance():
-    """(P) of the diagonal model, by the reference solver: zero there, not where the free block is moved."""
+    """(P) of the diagonal model, by the reference solver: zero there, not where the free block is
+    moved."""
     data = gaussian_labels(10, 3, 0)
     X = data.X.clone()
     X[:, 0] = data.y * (1 + X[:, 0].abs())
@@ -111,7 +114,8 @@ def test_one_sided_residual_is_wrong_at_a_kink_and_the_clarke_one_right(slope):
     limit = polish_leaky_relu(model, data, start.params, slope=slope)
     assert limit.certified.all(), limit.reason
     finder = leaky_relu_kinks(data, second_layer(2), slope)
-    # rounding decides which one-sided slope differentiation takes: push the point by 1e-12 to either side
+    # rounding decides which one-sided slope differentiation takes: push the point by 1e-12 to
+    # either side
     one_sided = []
     for push in (1e-12, -1e-12):
         near = {"W": limit.params["W"] + push * torch.ones(2).double()}
@@ -140,7 +144,8 @@ def test_leaky_polish_is_certified_feasible_and_near_the_flow(slope, seed):
 
 
 def test_leaky_polish_against_cvxpy_where_every_unit_is_concave():
-    """Labels +1 and all a_j < 0: every pair is concave, so the whole problem is a convex programme."""
+    """Labels +1 and all a_j < 0: every pair is concave, so the whole problem is a convex
+    programme."""
     import cvxpy as cp
 
     rng = np.random.default_rng(0)

@@ -1,4 +1,5 @@
-"""Nearly homogeneous networks: constants against closed forms, polynomials against their equation, kinks against KKT."""
+"""Nearly homogeneous networks: constants against closed forms, polynomials against their equation,
+kinks against KKT."""
 
 import math
 from functools import partial
@@ -121,7 +122,8 @@ def test_modified_margin_of_an_exactly_homogeneous_model_is_the_smoothed_one():
 
 
 def test_kinks_make_a_parked_relu_a_kkt_point():
-    """Two points at an acute angle: at the optimum each unit is parked on the other's point, with slope cos."""
+    """Two points at an acute angle: at the optimum each unit is parked on the other's point, with
+    slope cos."""
     cos = 0.3
     sin = math.sqrt(1 - cos**2)
     X = torch.tensor([[1.0, 0.0], [cos, sin]], dtype=torch.float64)
@@ -146,7 +148,8 @@ def test_kinks_make_a_parked_relu_a_kkt_point():
         -1, 2
     )  # slope 0 and slope 1, seen from the side that was taken
     assert shares.shape == (2, 2)
-    # with an obtuse angle the same construction would need the slope cos < 0: not Clarke, but in the range of phi'
+    # with an obtuse angle the same construction would need the slope cos < 0: not Clarke, but in
+    # the range of phi'
     cos = -0.1
     sin = math.sqrt(1 - cos**2)
     X = torch.tensor([[1.0, 0.0], [cos, sin]], dtype=torch.float64)

@@ -1,4 +1,5 @@
-"""pyproject.toml, environment.yml and the lock say the same, and the repository installs from each."""
+"""pyproject.toml, environment.yml and the lock say the same, and the repository installs from
+each."""
 
 import re
 import subprocess
@@ -66,7 +67,8 @@ def test_the_lock_holds_neither_this_package_nor_the_installer(lock):
 
 
 def test_the_lock_is_closed(lock):
-    """What a locked package needs is locked too, or an installation would not be the one that was tested."""
+    """What a locked package needs is locked too, or an installation would not be the one that was
+    tested."""
     missing = set()
     for name in lock:
         try:

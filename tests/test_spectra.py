@@ -1,4 +1,5 @@
-"""Soft ranks against NumPy's singular values, under invariances, and on matrices whose spectrum is known."""
+"""Soft ranks against NumPy's singular values, under invariances, and on matrices whose spectrum is
+known."""
 
 import math
 
@@ -31,7 +32,7 @@ def spectra(draw):
     return sorted([1.0, *values[1:]], reverse=True)
 
 
-# ---------------------------------------------------------------- independent computation, known spectra
+# ---------------------------------------------------------- independent computation, known spectra
 
 
 @settings(max_examples=60, deadline=None)
@@ -75,7 +76,8 @@ def test_rank_one_has_stable_rank_one_and_nothing_below(seed, m, d, dtype):
 def test_the_identity_has_full_rank_and_two_blocks_have_the_limit_value_of_the_theorem():
     eye = torch.eye(7, dtype=torch.float64)
     assert stable_rank(eye).item() == pytest.approx(7, rel=1e-14)
-    # rows v (twice) and u (twice) with |v| = |u| and cosine c: eigenvalues 2 (1 +- c), stable rank 2 / (1 + |c|)
+    # rows v (twice) and u (twice) with |v| = |u| and cosine c: eigenvalues 2 (1 +- c), stable rank
+    # 2 / (1 + |c|)
     for c in (0.0, -0.5, -0.9):
         u = torch.tensor([c, math.sqrt(1 - c * c)], dtype=torch.float64)
         v = torch.tensor([1.0, 0.0], dtype=torch.float64)
@@ -121,7 +123,7 @@ def test_the_gradient_of_the_stable_rank_is_that_of_its_definition():
     assert torch.autograd.gradcheck(stable_rank, (W,))
 
 
-# ---------------------------------------------------------------- what cannot be measured is refused
+# -------------------------------------------------------------- what cannot be measured is refused
 
 
 @pytest.mark.parametrize(

@@ -1,22 +1,22 @@
 """What the book needs of Sphinx and cannot say in _config.yml.
 
-One module per subject, each with its own ``setup``:
+One module per subject, each with its own ``setup`` where Sphinx calls it:
 
-* ``execution``: executes the notebooks before Sphinx reads anything, and hands it the executed text
-* ``claims``: the ``{claim}`` and ``{parameters}`` directives
-* ``checks``: fails the build where a claim, a notebook or a page does not hold, each time it is built
-* ``pages``: the scorecard and the status page
-* ``figures``: a chapter's figure shown on another page
+* ``execution``: executes the notebooks before Sphinx reads anything, and hands it the executed
+  text
+* ``words``: claims, parameters, scorecard and status as MyST text
+* ``checks``: fails the build where the book does not hold, each time it is built
 * ``cures``: the stock faults (outside requests, console errors, singlehtml)
-* ``fingerprint``: what names an execution and a finished book; ``pdf``: the book as one file; both are scripts too
+* ``fingerprint``: what names an execution and a finished book; the Makefile calls it, too
 
-They live in an extension rather than in the Makefile, so that a plain ``jupyter-book build .`` has them as well.
+They live in an extension rather than in the Makefile, so that ``jupyter-book build .`` has them as
+well.
 """
 
-from . import checks, claims, cures, execution, figures, pages
+from . import checks, cures, execution
 
 
 def setup(app):
-    for part in (cures, execution, claims, checks, pages, figures):
+    for part in (cures, execution, checks):
         part.setup(app)
-    return {"version": "2", "env_version": 2, "parallel_read_safe": True, "parallel_write_safe": True}
+    return {"version": "2", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,8 +1,8 @@
-"""Fails the build where the book does not hold: a claim that deviates, an image without a written alternative, a Python
-warning, and so each time it is built.
+"""Fails the build where the book does not hold: a claim that deviates, an image without a written
+alternative, a Python warning, and so each time it is built.
 
-Sphinx forgets the warnings of pages that it does not read again. A build that ended without any leaves a mark beside its
-environment; where the mark is missing, the next build reads every page.
+Sphinx forgets the warnings of pages that it does not read again. A build that ended without any
+leaves a mark beside its environment; where the mark is missing, the next build reads every page.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sphinx.util import logging
 
 from qhlib.book.claims import fails, line
 
-from .execution import record, say_last
+from .execution import say_last
 
 logger = logging.getLogger(__name__)
 FILE_NAME = re.compile(r"[\w./\\-]*\.(png|jpe?g|svg|gif|webp|pdf)", re.IGNORECASE)
@@ -40,7 +40,8 @@ class Counter(standard.Handler):
 
 
 def forget_unclean(app, config):
-    """config-inited, before Sphinx reads its environment: after a build with faults every page is read."""
+    """config-inited, before Sphinx reads its environment: after a build with faults every page is
+    read."""
     app.marginbook_counter = Counter()
     standard.getLogger("sphinx").addHandler(app.marginbook_counter)
     mark = Path(app.doctreedir) / "clean"
@@ -49,32 +50,17 @@ def forget_unclean(app, config):
     mark.unlink(missing_ok=True)
 
 
-def chapters_of(env) -> dict[str, object]:
-    """Records of the executed notebooks, in the order of the table of contents."""
-    order = list(_toc_order(env, env.config.root_doc))
-    names = getattr(env.app, "marginbook_executed", {})
-    ordered = sorted(names, key=lambda name: order.index(name) if name in order else len(order))
-    return {name: record(env.app, name) for name in ordered}
-
-
-def _toc_order(env, docname, seen=None):
-    seen = set() if seen is None else seen
-    if docname not in seen:
-        seen.add(docname)
-        yield docname
-        for child in env.toctree_includes.get(docname, []):
-            yield from _toc_order(env, child, seen)
-
-
 def read_page(app, doctree):
     """doctree-read: warn of what this page lacks."""
     docname = app.env.docname
     for image in doctree.findall(nodes.image):
         alt = (image.get("alt") or "").strip()
         if not alt or FILE_NAME.fullmatch(alt):
-            text = "image %s has no written alt text (for an output: cell metadata mystnb.image.alt)"
+            text = (
+                "image %s has no written alt text (for an output: cell metadata mystnb.image.alt)"
+            )
             logger.warning(text, PurePosixPath(image["uri"]).name, location=docname)
-    notebook = getattr(app, "marginbook_executed", {}).get(docname)
+    notebook = app.marginbook.get(docname)
     for cell in notebook.cells if notebook else ():
         for output in cell.get("outputs", []):
             if output.get("name") == "stderr":
@@ -85,14 +71,18 @@ def read_page(app, doctree):
 def check(app, env):
     """env-updated: every claim of every notebook."""
     faults, first_place = [], {}
-    for docname, told in chapters_of(env).items():
+    for docname, told in app.marginbook_records.items():
         if told.stopped:
             faults.append(f"{docname}: {told.stopped}")
         for row in told.claims:
             if fails(row) and told.at_book_parameters:
-                faults.append(f"{docname}: {line(row)}. Find out why, or declare it with expected_deviation=…")
+                faults.append(
+                    f"{docname}: {line(row)}. Find out why, or declare expected_deviation=…"
+                )
             if row["id"] in first_place:
-                faults.append(f"{docname}: the claim id {row['id']} is used in {first_place[row['id']]}, too")
+                faults.append(
+                    f"{docname}: the claim id {row['id']} is used in {first_place[row['id']]}, too"
+                )
             first_place[row["id"]] = docname
     if faults:
         raise say_last(BookDoesNotHold("\n  " + "\n  ".join(faults)))

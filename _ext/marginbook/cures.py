@@ -8,7 +8,8 @@ from pathlib import Path
 
 from sphinx.errors import ConfigError
 
-# What a page can ask for of MathJax: the TeX component, its fonts, and the TeX extensions loaded on demand.
+# What a page can ask for of MathJax: the TeX component, its fonts, and the TeX extensions loaded
+# on demand.
 MATHJAX_PARTS = ("tex-mml-chtml.js", "output/chtml/fonts", "input/tex/extensions")
 
 
@@ -18,7 +19,7 @@ def copy_mathjax(app, config):
     home = Path(spec.submodule_search_locations[0]) / "static" / "mathjax" if spec else None
     if home is None or not (home / "es5" / MATHJAX_PARTS[0]).exists():
         raise ConfigError(
-            "MathJax is missing: install the package django-static-mathjax (pip install -e '.[book]')."
+            "MathJax is missing: install django-static-mathjax (pip install -e '.[book]')"
         )
     version = metadata.version("django-static-mathjax")
     assets = Path(app.outdir).parent / "assets"
@@ -36,7 +37,8 @@ def copy_mathjax(app, config):
 
 
 def drop_thebe(app, pagename, templatename, context, doctree):
-    """sphinx-thebe declares THEBE_JS_URL twice, an error on every console; its cells need a server anyway."""
+    """sphinx-thebe declares THEBE_JS_URL twice, an error on every console; its cells need a server
+    anyway."""
     scripts = context.get("script_files")
     if scripts is not None:
         scripts[:] = [s for s in scripts if not _is_thebe(s)]
@@ -48,7 +50,8 @@ def _is_thebe(script) -> bool:
 
 
 def share_html_handlers(app):
-    """singlehtml crashes on sphinx-proof: a node registered for it alone hides the handlers of html."""
+    """singlehtml crashes on sphinx-proof: a node registered for it alone hides the handlers of
+    html."""
     handlers = app.registry.translation_handlers
     handlers["singlehtml"] = {**handlers.get("html", {}), **handlers.get("singlehtml", {})}
 

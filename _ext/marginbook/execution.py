@@ -1,13 +1,16 @@
-"""Executes the notebooks before Sphinx reads anything, and hands it the executed text in place of the source.
+"""Executes the notebooks before Sphinx reads anything, and hands it the executed text.
 
-Executions are kept in _build/executed/NAME/FINGERPRINT.ipynb. A run is written elsewhere and renamed when it reached its
-last cell, so that what lies there is whole, whatever ended a build; two builds at once in one checkout waste time and
-nothing else. myst-nb executes nothing (``execute_notebooks: "off"``) and parses the text it is handed.
+Executions are kept in _build/executed/NAME/FINGERPRINT.ipynb. A run is written elsewhere and
+renamed when it reached its last cell, so that what lies there is whole, whatever ended a build;
+two builds at once in one checkout waste time and nothing else. myst-nb executes nothing
+(``execute_notebooks: "off"``).
 """
 
 from __future__ import annotations
 
 import atexit
+import base64
+import csv
 import json
 import os
 import sys
@@ -19,18 +22,17 @@ from sphinx.util import logging
 
 from qhlib.book.errors import ChapterError
 from qhlib.book.notebook import Notebook, read_notebook
-from qhlib.book.records import CLAIM_MIME, FINISHED_MIME, record_of
+from qhlib.book.records import CLAIM_MIME, FINISHED_MIME, GLUE_MIME, record_of
 
+from . import words
 from .fingerprint import notebook_fingerprint
 
 logger = logging.getLogger(__name__)
 KEPT = 2  # executions of a notebook, the newest
-OLD_CLAIM = """::::{{claim}} {statement}
-:name: {name}
-:source: {source}
-:tolerance: {tolerance_from}
-:basis: {basis}
-::::"""
+COLUMNS = (
+    "id chapter statement source basis relation predicted measured tolerance relative "
+    "tolerance_from verdict outside expected_deviation entries link"
+).split()
 
 
 class NotebookFailed(SphinxError):
@@ -47,40 +49,52 @@ def check_mode(app, config):
     """config-inited: myst-nb must not execute by its own way, nor may a notebook be left out."""
     if config.nb_execution_mode != "off":
         raise ConfigError(
-            f'execute_notebooks is "{config.nb_execution_mode}" in _config.yml; write execute_notebooks: "off": '
-            "notebooks are executed by the book's own extension, and only where something changed"
+            f'execute_notebooks is "{config.nb_execution_mode}" in _config.yml; write "off": the '
+            "book's own extension executes the notebooks, and only where something changed"
         )
 
 
 def execute(app, env, added, changed, removed):
-    """env-get-outdated: execute what has no execution yet; pages whose numbers changed are read again."""
+    """env-get-outdated: execute what is not yet; returns the pages whose text came out
+    otherwise."""
     root, store = Path(app.srcdir), Path(app.outdir).parent / "executed"
-    app.marginbook_executed = {}
-    wanted = {}
-    for docname in sorted(env.found_docs):
+    wanted, app.marginbook = {}, {}
+    for docname in sorted(env.found_docs, key=_order(env)):
         path = Path(env.doc2path(docname))
-        if path.suffix != ".ipynb":
-            continue
-        try:
-            notebook = read_notebook(path)
-            if notebook.executed:  # such as a run that becomes a page
-                app.marginbook_executed[docname] = notebook
-                continue
-            _ = notebook.declaration, notebook.claims
-        except ChapterError as error:
-            raise say_last(NotebookFailed(str(error))) from None
-        wanted[docname] = notebook, store / notebook.name / f"{notebook_fingerprint(root, notebook)}.ipynb"
-    _run([(notebook, path) for notebook, path in wanted.values() if not path.exists()])
-    outdated = []
-    for docname, (notebook, path) in wanted.items():
-        os.utime(path)
-        for old in sorted(path.parent.glob("*.ipynb"), key=lambda p: -p.stat().st_mtime)[KEPT:]:
-            old.unlink(missing_ok=True)
-        app.marginbook_executed[docname] = merged(notebook, read_notebook(path))
-        if env.metadata.get(docname, {}).get("marginbook_execution") != path.stem:
-            outdated.append(docname)
-        app.marginbook_executed[docname].content["metadata"]["marginbook_execution"] = path.stem
-    return outdated
+        if path.suffix == ".ipynb":
+            try:
+                notebook = read_notebook(path)
+                _ = notebook.declaration, notebook.claims
+            except ChapterError as error:
+                raise say_last(NotebookFailed(str(error))) from None
+            name = f"{notebook_fingerprint(root, notebook)}.ipynb"
+            # a notebook with outputs is a run that becomes a page
+            home = path if notebook.executed else store / notebook.name / name
+            wanted[docname] = notebook, home
+    _run([each for each in wanted.values() if not each[1].exists()])
+    for docname, (notebook, home) in wanted.items():
+        app.marginbook[docname] = merged(notebook, read_notebook(home))
+        if store in home.parents:
+            os.utime(home)
+            for old in sorted(home.parent.glob("*.ipynb"), key=lambda p: -p.stat().st_mtime)[
+                KEPT:
+            ]:
+                old.unlink(missing_ok=True)
+    app.marginbook_records = {
+        name: record_of(notebook) for name, notebook in app.marginbook.items()
+    }
+    app.marginbook_homes = {name: home.stem for name, (_, home) in wanted.items()}
+    known = {name: data.get("marginbook") for name, data in env.metadata.items()}
+    # what is made of all notebooks is made on every build
+    stale = {name for name, home in app.marginbook_homes.items() if known.get(name) != home}
+    return list(stale | {name for name in known if known[name] == "made of all"} & env.found_docs)
+
+
+def _order(env):
+    """Place of a page in the table of contents, as far as the last build knows it; else its
+    name."""
+    known = list(env.toctree_includes.get(env.config.root_doc, ()))
+    return lambda name: (known.index(name) if name in known else len(known), name)
 
 
 def _run(missing: list[tuple[Notebook, Path]]) -> None:
@@ -89,70 +103,118 @@ def _run(missing: list[tuple[Notebook, Path]]) -> None:
         return
     from qhlib.book.running import execute_many
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    missing.sort(key=lambda each: -sum(len(cell["source"]) for cell in each[0].cells))
-    faults = []
-    with tempfile.TemporaryDirectory(dir=_made(missing[0][1].parents[1])) as drafts:
-        homes = {notebook.path: path for notebook, path in missing}
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    missing = sorted(missing, key=lambda each: -sum(len(cell["source"]) for cell in each[0].cells))
+    homes, faults = {notebook.path: home for notebook, home in missing}, []
+    store = missing[0][1].parents[1]
+    store.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=store) as drafts:
         runs = [(notebook, {}, Path(drafts) / f"{notebook.name}.ipynb") for notebook, _ in missing]
-        for notebook, seconds, error in execute_many(runs, jobs=min(cores, len(runs))):
-            if error is None:
-                logger.info("executed %s in %.1f s", notebook.name, seconds)
-                home = homes[notebook.path]
-                os.replace(Path(drafts) / f"{notebook.name}.ipynb", _made(home.parent) / home.name)
-            else:
+        for notebook, seconds, error in execute_many(runs, min(cores, len(runs))):
+            if error:
                 faults.append(str(error).split("\n")[0])
+                continue
+            logger.info("executed %s in %.1f s", notebook.name, seconds)
+            homes[notebook.path].parent.mkdir(exist_ok=True)
+            os.replace(Path(drafts) / f"{notebook.name}.ipynb", homes[notebook.path])
     if faults:
         raise say_last(NotebookFailed("\n  ".join(faults)))
 
 
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 def merged(source: Notebook, executed: Notebook) -> Notebook:
-    """The notebook as it is written now with the outputs of its execution: an edit of prose executes nothing."""
+    """The notebook as written now with the outputs of its execution: an edit of prose executes
+    nothing."""
     ran = iter([cell for cell in executed.cells if cell.get("cell_type") == "code"])
-    cells = []
-    for cell in source.cells:
-        if cell.get("cell_type") == "code":
-            done = next(ran)
-            cell = {**cell, "outputs": done["outputs"], "execution_count": done["execution_count"]}
-        cells.append(cell)
-    content = {**source.content, "cells": cells, "metadata": dict(source.content["metadata"])}
-    return Notebook(source.path, content)
+    done = [next(ran) if cell.get("cell_type") == "code" else cell for cell in source.cells]
+    told = [{k: cell[k] for k in ("outputs", "execution_count") if k in cell} for cell in done]
+    cells = [{**cell, **more} for cell, more in zip(source.cells, told, strict=True)]
+    return Notebook(source.path, {**source.content, "cells": cells})
 
 
 def hand_over(app, docname, source):
-    """source-read: the executed text, without what is data only; claims in the old form as directives."""
-    notebook = app.marginbook_executed.get(docname)
+    """source-read: the executed text, without what is data only; generated parts in their
+    places."""
+    notebook = app.marginbook.get(docname)
     if notebook is None:
+        source[0] = words.PLACE.sub(lambda place: _made(app, docname, place), source[0])
         return
-    app.env.metadata[docname]["marginbook_execution"] = notebook.content["metadata"].get("marginbook_execution")
+    app.env.metadata[docname]["marginbook"] = app.marginbook_homes[docname]
+    rows = {row["name"]: row for row in app.marginbook_records[docname].claims}
     cells = []
     for number, cell in enumerate(notebook.cells):
-        told = [o["data"][CLAIM_MIME] for o in cell.get("outputs", []) if CLAIM_MIME in o.get("data", {})]
-        if "outputs" in cell:
-            shown = [o for o in cell["outputs"] if not {CLAIM_MIME, FINISHED_MIME} & set(o.get("data", {}))]
-            cell = {**cell, "outputs": shown}
+        told = [
+            o["data"][CLAIM_MIME]
+            for o in cell.get("outputs", ())
+            if CLAIM_MIME in o.get("data", {})
+        ]
+        if cell.get("cell_type") == "markdown":
+            text = words.PLACE.sub(lambda place: _made(app, docname, place), cell["source"])
+            cell = {**cell, "source": words.with_claims(text, rows)}
+        elif "outputs" in cell:
+            data = {CLAIM_MIME, FINISHED_MIME}
+            cell = {
+                **cell,
+                "outputs": [o for o in cell["outputs"] if not data & {*o.get("data", ())}],
+            }
         cells.append(cell)
-        old = [OLD_CLAIM.format(**row) for row in told if "statement" in row]
-        if old:
-            text = "\n\n".join(old)
-            cells.append({"cell_type": "markdown", "id": f"claims-{number}", "metadata": {}, "source": text})
+        old = "\n\n".join(words.claim_box(rows[row["name"]]) for row in told if "statement" in row)
+        if old:  # claims in the old form have no place of their own
+            cells.append(
+                {"cell_type": "markdown", "id": f"claims-{number}", "metadata": {}, "source": old}
+            )
     source[0] = json.dumps({**notebook.content, "cells": cells})
 
 
-def record(app, docname: str):
-    """What the executed notebook of a page tells; None for other pages."""
-    notebook = getattr(app, "marginbook_executed", {}).get(docname)
-    return None if notebook is None else record_of(notebook)
+def _made(app, docname: str, place) -> str:
+    """The text for one placeholder."""
+    _, kind, argument, content = place.groups()
+    if kind == "parameters":
+        return words.parameters(app.marginbook[docname].declaration)
+    app.env.metadata[docname]["marginbook"] = "made of all"
+    titles = {name: notebook.title for name, notebook in app.marginbook.items()}
+    chapters = {name: told for name, told in app.marginbook_records.items() if told.claims}
+    if kind == "scorecard":
+        return words.scorecard(content, chapters, titles)
+    if kind == "bookstatus":
+        return words.status(chapters, titles)
+    glued = Path(app.outdir).parent / "glued" / f"{argument.strip()}.png"
+    glued.parent.mkdir(parents=True, exist_ok=True)
+    for notebook in app.marginbook.values():
+        for cell in notebook.cells:
+            for output in cell.get("outputs", ()):
+                if output.get("metadata", {}).get("scrapbook", {}).get("name") == argument.strip():
+                    glued.write_bytes(base64.b64decode(output["data"][GLUE_MIME + "image/png"]))
+    path = os.path.relpath(glued, Path(app.srcdir, docname).parent)
+    return f"```{{figure}} {path}\n{content}```"
+
+
+def write_downloads(app, exception):
+    """build-finished: the scorecard as data, beside its page."""
+    if exception is None and app.builder.format == "html":
+        rows = [
+            {
+                "chapter": told.chapter,
+                **row,
+                "link": f"{app.builder.get_target_uri(name)}#{row['anchor']}",
+            }
+            for name, told in app.marginbook_records.items()
+            for row in told.claims
+        ]
+        data = json.dumps({"claims": rows}, indent=1, ensure_ascii=False)
+        (Path(app.outdir) / "scorecard.json").write_text(data, "utf8")
+        with (Path(app.outdir) / "scorecard.csv").open("w", encoding="utf8", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", restval="")
+            writer.writeheader()
+            writer.writerows(rows)
 
 
 def setup(app):
-    # One thread: on small matrices more only cost, and the numbers do not depend on the machine's cores.
+    # One thread: on small matrices more only cost, and the numbers do not depend on the machine's
+    # cores.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     app.connect("config-inited", check_mode)
     app.connect("env-get-outdated", execute)
     app.connect("source-read", hand_over)
+    app.connect("build-finished", write_downloads)

@@ -1,9 +1,12 @@
-"""Fingerprints of what a build depends on. Standard library only: the Makefile calls this before anything else.
+"""Fingerprints of what a build depends on. Standard library only: the Makefile calls this before
+anything else.
 
-A notebook's numbers depend on its code, on the modules of qhlib that it imports (and those that they import), on the lock
-and on the installed versions, and on nothing else: an edit of its prose or of another module executes nothing.
+A notebook's numbers depend on its code, on the modules of qhlib that it imports (and those that
+they import), on the lock and on the installed versions, and on nothing else: an edit of its prose
+or of another module executes nothing.
 
-Conventions: a fingerprint is the first 16 hex digits of a SHA-256 over (name, bytes) of the inputs in sorted order.
+Conventions: a fingerprint is the first 16 hex digits of a SHA-256 over (name, bytes) of the inputs
+in sorted order.
 """
 
 from __future__ import annotations
@@ -17,10 +20,22 @@ from importlib import metadata, util
 from pathlib import Path
 
 LOCK = ("constraints.txt", "pyproject.toml")
-# Everything a page is made of. Tests and benchmarks are not: editing them leaves the book as it is.
-BOOK_INPUTS = ("_config.yml", "_toc.yml", "references.bib", *LOCK, "*.md", "_ext", "_static", "notebooks", "qhlib")
+# Everything a page is made of. Tests and benchmarks are not: editing them leaves the book as it
+# is.
+BOOK_INPUTS = (
+    "_config.yml",
+    "_toc.yml",
+    "references.bib",
+    *LOCK,
+    "*.md",
+    "_ext",
+    "_static",
+    "notebooks",
+    "qhlib",
+)
 NOT_SOURCES = {"__pycache__", ".ipynb_checkpoints"}
-# `from qhlib.book import open_chapter` loads this module by its name, which no import statement shows.
+# `from qhlib.book import open_chapter` loads this module by its name, which no import statement
+# shows.
 KERNEL_SIDE = "qhlib.book.chapter"
 
 
@@ -32,11 +47,14 @@ def files_under(path: Path) -> list[Path]:
 
 
 def core_versions(root: Path) -> list[str]:
-    """Installed versions of Python and of what pyproject.toml names: a library upgrade shows here."""
+    """Installed versions of Python and of what pyproject.toml names: a library upgrade shows
+    here."""
     pyproject = root / "pyproject.toml"
     text = pyproject.read_text("utf8") if pyproject.exists() else ""
     versions = ["python " + ".".join(map(str, sys.version_info[:2]))]
-    for name in sorted(set(re.findall(r'^\s*"([A-Za-z0-9._-]+?)(?:\[.*?\])?[<>=~!]', text, re.MULTILINE))):
+    for name in sorted(
+        set(re.findall(r'^\s*"([A-Za-z0-9._-]+?)(?:\[.*?\])?[<>=~!]', text, re.MULTILINE))
+    ):
         try:
             versions.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
@@ -64,7 +82,8 @@ def module_file(name: str) -> Path | None:
 
 
 def imported(source: str, inside: str = "") -> set[str]:
-    """Dotted names inside qhlib that `source` imports, wherever it does; `inside` is its own package."""
+    """Dotted names inside qhlib that `source` imports, wherever it does; `inside` is its own
+    package."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -88,15 +107,20 @@ def dependencies(source: str) -> list[Path]:
         if path and path not in seen.values():
             seen[name] = path
             inside = name if path.name == "__init__.py" else name.rpartition(".")[0]
-            waiting |= imported(path.read_text("utf8"), inside) | {name.rpartition(".")[0] or "qhlib"}
+            waiting |= imported(path.read_text("utf8"), inside) | {
+                name.rpartition(".")[0] or "qhlib"
+            }
     return sorted(set(seen.values()))
 
 
 def notebook_fingerprint(root: Path, notebook) -> str:
-    """Names an execution of `notebook`, a qhlib.book.notebook.Notebook, with the book's parameters."""
+    """Names an execution of `notebook`, a qhlib.book.notebook.Notebook, with the book's
+    parameters."""
     code = [cell for cell in notebook.cells if cell.get("cell_type") == "code"]
     parts = [("cell", cell["source"].encode()) for cell in code]
-    plain = re.sub(r"^\s*[%!].*$", "", "\n".join(cell["source"] for cell in code), flags=re.MULTILINE)
+    plain = re.sub(
+        r"^\s*[%!].*$", "", "\n".join(cell["source"] for cell in code), flags=re.MULTILINE
+    )
     try:
         parts += [(path.name, path.read_bytes()) for path in dependencies(plain)]
     except SyntaxError:
@@ -107,7 +131,12 @@ def notebook_fingerprint(root: Path, notebook) -> str:
 
 def book_fingerprint(root: Path) -> str:
     """Names a finished book: `make book` has nothing to do while this stays the same."""
-    paths = [f for pattern in BOOK_INPUTS for place in sorted(root.glob(pattern)) for f in files_under(place)]
+    paths = [
+        f
+        for pattern in BOOK_INPUTS
+        for place in sorted(root.glob(pattern))
+        for f in files_under(place)
+    ]
     parts = [(path.relative_to(root).as_posix(), path.read_bytes()) for path in paths]
     return digest([*parts, ("versions", "\n".join(core_versions(root)).encode())])
 

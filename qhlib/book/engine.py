@@ -1,5 +1,7 @@
-"""Papermill's engine with this book's kernels and progress, and with honest marks on cells that never ran."""
+"""Papermill's engine with this book's kernels and progress, and honest marks on cells that never
+ran."""
 
+import threading
 import time
 from pathlib import Path
 
@@ -10,50 +12,42 @@ from .kernels import Manager
 from .notebook import write_whole
 from .progress import Progress
 from .records import STATUS_MIME
-from .running import SAVE_EVERY, stopping
 
 ENGINE = "qhlib"
+SAVE_EVERY = 5.0
+"""Seconds between two saves of a running notebook; it is saved at its end, whatever ends it."""
+STOP = threading.Event()
+"""Set to end all running notebooks at their next cell."""
 
 
-class Watch:
-    """What a run is watched with: where it is saved, and its progress; `source` is the running cell's code."""
+class Watched(NotebookExecutionManager):
+    """Papermill's record of a running notebook, saved seldom and whole, and shown on the
+    terminal."""
 
-    def __init__(self, output: Path, progress: Progress):
-        self.output, self.progress, self.source = output, progress, ""
-
-
-class WatchedNotebook(NotebookExecutionManager):
-    """Papermill's record of a running notebook, saved seldom and whole, and shown on the terminal."""
-
-    def __init__(self, nb, watch: Watch):
+    def __init__(self, nb, output: Path, progress: Progress):
         super().__init__(nb, progress_bar=False)
-        self.watch, self.saved = watch, 0.0
-        self.cell = None
+        self.output, self.progress, self.saved, self.cell = output, progress, 0.0, {}
 
-    def save(self, **kwargs):
-        """Save, unless that was done just now: papermill asks twice for each cell, pictures and all."""
-        if time.monotonic() - self.saved >= SAVE_EVERY:
-            self.save_now()
-
-    def save_now(self):
-        """Save the notebook as a whole file."""
-        write_whole(self.watch.output, nbformat.writes(self.nb) + "\n")
-        self.saved = time.monotonic()
+    def save(self, now: bool = False, **kwargs):
+        """Save, unless that was done just now: papermill asks twice for each cell, pictures and
+        all."""
+        if now or time.monotonic() - self.saved >= SAVE_EVERY:
+            write_whole(self.output, nbformat.writes(self.nb) + "\n")
+            self.saved = time.monotonic()
 
     def cell_start(self, cell, cell_index=None, **kwargs):
         """A cell begins."""
-        if stopping():
+        if STOP.is_set():
             raise KeyboardInterrupt
-        self.cell = cell
-        self.watch.progress.start(cell.cell_type, cell.source)
-        if cell.cell_type == "code":
-            self.watch.source = cell.source
+        self.progress.start(cell.cell_type, cell.source)
+        self.cell = cell if cell.cell_type == "code" else self.cell
         super().cell_start(cell, cell_index, **kwargs)
 
     def autosave_cell(self):
-        """Called after each message of the kernel: a long cell may show a status, renewed in place."""
-        found = (output.get("data", {}).get(STATUS_MIME) for output in self.cell.get("outputs", ()))
-        self.watch.progress.status(next(filter(None, found), ""))
+        """Called after each message of the kernel: a long cell may show a status, renewed in
+        place."""
+        data = (output.get("data", {}) for output in self.cell.get("outputs", ()))
+        self.progress.note = next((each[STATUS_MIME] for each in data if STATUS_MIME in each), "")
         self.save()
 
     def cell_complete(self, cell, cell_index=None, **kwargs):
@@ -64,26 +58,28 @@ class WatchedNotebook(NotebookExecutionManager):
 
 
 class BookEngine(NBClientEngine):
-    """Papermill's own engine, with a :class:`WatchedNotebook` and this package's kernels."""
+    """Papermill's own engine, with a :class:`Watched` notebook and this package's kernels."""
 
     @classmethod
-    def execute_notebook(cls, nb, kernel_name, *, watch, source_name, output_path=None, **kwargs):
-        """Execute `nb`; called by papermill."""
-        for option in ("progress_bar", "autosave_cell_every", "input_path"):
-            kwargs.pop(option, None)
-        nb.metadata.papermill.update(input_path=source_name, output_path=watch.output.name)
-        watch.progress.total = sum(c.cell_type == "code" and bool(c.source.strip()) for c in nb.cells)
-        managed = WatchedNotebook(nb, watch)
-        managed.notebook_start()
+    def execute_notebook(
+        cls, nb, kernel_name, *, output, progress, source, extra_arguments, **kwargs
+    ):
+        """Execute `nb`; called by papermill with what it was given for the engine."""
+        progress.total = sum(c.cell_type == "code" and bool(c.source.strip()) for c in nb.cells)
+        nb.metadata.papermill.update(input_path=source, output_path=output.name)
+        watched = Watched(nb, output, progress)
+        options = {"kernel_manager_class": Manager, "extra_arguments": extra_arguments}
+        options["execution_timeout"] = kwargs.get("execution_timeout")
+        watched.notebook_start()
         try:
-            cls.execute_managed_notebook(managed, kernel_name, kernel_manager_class=Manager, **kwargs)
+            cls.execute_managed_notebook(watched, kernel_name, **options)
         finally:
             # Papermill would call what is pending after a kernel death "completed".
             for cell in nb.cells:
-                if cell.metadata.papermill["status"] == managed.PENDING:
+                if cell.metadata.papermill["status"] == watched.PENDING:
                     cell.metadata.papermill["status"] = "not run"
-            managed.notebook_complete()
-            managed.save_now()
+            watched.notebook_complete()
+            watched.save(now=True)
         return nb
 
 

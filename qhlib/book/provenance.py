@@ -10,9 +10,7 @@ from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = (
-    "qhlib torch numpy scipy cvxpy clarabel scikit-learn matplotlib seaborn".split()
-)
+PACKAGES = "qhlib torch numpy scipy cvxpy clarabel scikit-learn matplotlib seaborn".split()
 
 
 def versions() -> dict[str, str]:
@@ -26,23 +24,8 @@ def versions() -> dict[str, str]:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
-            if package == "qhlib":  # imported from a checkout that is not installed
-                from qhlib import __version__
-
-                found[package] = __version__
+            continue
     return found
-
-
-def machine() -> dict[str, str | int]:
-    """Processor, the cores this process may use, and the operating system.
-
-    >>> sorted(machine())
-    ['cores', 'processor', 'system']
-    """
-    limited = hasattr(os, "sched_getaffinity")
-    cores = len(os.sched_getaffinity(0)) if limited else os.cpu_count() or 1
-    system = f"{platform.system()} {platform.release()}"
-    return {"processor": processor(), "cores": cores, "system": system}
 
 
 def processor() -> str:
@@ -51,13 +34,10 @@ def processor() -> str:
     >>> len(processor()) > 0
     True
     """
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass  # not a Linux system
-    return platform.processor() or platform.machine() or "unknown"
+    told = Path("/proc/cpuinfo")  # on Linux
+    lines = told.read_text("utf8").splitlines() if told.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return (names or [platform.processor() or platform.machine() or "unknown"])[0]
 
 
 def provenance(chapter: str, parameters: Mapping, seconds: float) -> dict:
@@ -72,6 +52,12 @@ def provenance(chapter: str, parameters: Mapping, seconds: float) -> dict:
         "seconds": round(seconds, 2),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "versions": versions(),
-        "machine": machine(),
+        "machine": {
+            "processor": processor(),
+            "cores": len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else os.cpu_count(),
+            "system": f"{platform.system()} {platform.release()}",
+        },
         "parameters": dict(parameters),
     }

@@ -2,49 +2,48 @@
 
 Conventions
 -----------
-* Nothing is written and no kernel starts before the notebook, its parameters and the output's place are good.
+* No kernel starts before the notebook, its parameters and the output's place are good.
 * A notebook is read once; papermill is given what was read.
-* The output is saved every few seconds, each time as a whole file; it stays where a run fails or is interrupted.
-* Whether a run reached its end is read from the notebook's sentinel, never from papermill's status.
+* The output is saved every few seconds, each time as a whole file; it stays where a run fails or
+  is interrupted.
+* Whether a run reached its end is read from the notebook's sentinel, never from papermill's
+  status.
 """
 
 import json
 import os
 import sys
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from .chapter import check_resources
 from .declaration import BOOK, PAPER, validate
 from .errors import BookError, RunFailed
-from .notebook import Notebook, chapter_directories, find_chapter, read_notebook, write_whole
+from .notebook import Notebook, chapter_directories, find_chapter, read_notebook
 from .patches import import_papermill
 from .progress import Progress
-from .records import last_line, place, stopped_at
-
-SAVE_EVERY = 5.0
-"""Seconds between two saves of a running notebook; it is always saved at its end, whatever ends it."""
+from .records import stopped_at
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A checked run: the notebook, all values, and the files it will write; `fresh` files must not exist yet."""
+    """A checked run: the notebook, all values, and where it will be written."""
 
     notebook: Notebook
     values: dict
     output: Path
-    html: Path | None = None
-    fresh: bool = True
-    numbered: bool = False
-    notes: tuple[str, ...] = field(default=())
+    numbered: bool  # whether another free name will do
+    html: bool
+    force: bool
+    note: str = ""
 
 
 def plan(
-    name: str | os.PathLike,
+    name: str | os.PathLike | Notebook,
     parameters: Mapping[str, object] | None = None,
     preset: str = BOOK,
     output: str | os.PathLike | None = None,
@@ -63,62 +62,32 @@ def plan(
     declaration = notebook.declaration
     values = validate(declaration, {**declaration.preset(preset), **(parameters or {})})
     _ = notebook.claims  # words and numbers must fit before anything runs
-    notes = ()
-    if preset == PAPER and PAPER not in (declaration.presets or {}):
-        notes = (f"{notebook.name} has no separate preset paper; using book, its default values",)
+    path = Path(os.path.abspath(output or f"{notebook.name}-{preset}.ipynb"))
+    if path.suffix != ".ipynb":
+        raise BookError(f"-o {output}: name a file that ends in .ipynb")
+    folders = {path.parent.resolve(), *path.parent.resolve().parents}
+    if folders & {home.resolve() for home in chapter_directories()}:
+        raise BookError(
+            f"{path.parent} holds the book's chapters; choose a place outside of it with -o"
+        )
+    if path.exists() and path.samefile(notebook.path):
+        raise BookError(f"{path} is the notebook that is to be run; choose another output with -o")
+    lacks = preset == PAPER and PAPER not in declaration.presets
+    note = f"{notebook.name} has no separate preset paper; using book, its default values" * lacks
+    planned = Plan(notebook, values, path, output is None, html, force, note)
     if html:
         from .pages import check_builder
 
         check_builder()
-    target = output_path(notebook.path, preset, output, html, force)
-    check_resources(values)  # the last check, for it may download
-    page = target.with_suffix(".html") if html else None
-    return Plan(notebook, values, target, page, not force, output is None, notes)
-
-
-def output_path(
-    source: Path, preset: str, output: str | os.PathLike | None, html: bool, force: bool
-) -> Path:
-    """Where a run is written: `output`, or ``NAME-PRESET.ipynb`` in the current directory with a free number.
-
-    Raises :class:`BookError` when the place cannot be written, exists (unless `force`), or holds chapters.
-    """
-    if output is None:
-        path = next(path for path in names(source.stem, preset) if not taken(path, html))
-    else:
-        path = Path(os.path.abspath(output))
-        if path.is_dir():
-            raise BookError(f"-o {output}: this is a directory; name a file, such as {output}/out.ipynb")
-        if path.suffix != ".ipynb":
-            raise BookError(f"-o {output}: the name must end in .ipynb")
-    folder = path.parent
-    if not folder.is_dir():
-        raise BookError(f"-o {output}: the directory {folder} does not exist")
-    if path.exists() and path.samefile(source):
-        raise BookError(f"the output is the chapter's own notebook {source.name}; choose another with -o")
-    if any(home.resolve() in (folder.resolve(), *folder.resolve().parents) for home in chapter_directories()):
-        raise BookError(f"{folder} holds the book's chapters; choose a place outside of it with -o")
-    if taken(path, html) and not force:
-        existing = path if path.exists() else path.with_suffix(".html")
-        raise BookError(f"{existing} exists; choose another name with -o, or overwrite it with --force")
-    files = [path, path.with_suffix(".html")] if html else [path]
-    if not os.access(folder, os.W_OK) or any(
-        file.exists() and not os.access(file, os.W_OK) for file in files
-    ):
+    for file in (path, path.with_suffix(".html"))[: 1 + html]:
+        if file.exists() and not force and not planned.numbered:
+            raise BookError(
+                f"{file} exists; choose another name with -o, or overwrite it with --force"
+            )
+    if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
         raise BookError(f"{path} cannot be written; choose another place with -o")
-    return path
-
-
-def names(stem: str, preset: str) -> Iterator[Path]:
-    """``STEM-PRESET.ipynb`` in the current directory, and on with numbers from 2."""
-    yield Path.cwd() / f"{stem}-{preset}.ipynb"
-    for number in range(2, 10_000):
-        yield Path.cwd() / f"{stem}-{preset}-{number}.ipynb"
-
-
-def taken(path: Path, html: bool) -> bool:
-    """Whether a run may not be written to `path` without overwriting something."""
-    return path.exists() or (html and path.with_suffix(".html").exists())
+    check_resources(values)  # the last check, for it may download
+    return planned
 
 
 def run(
@@ -133,62 +102,72 @@ def run(
 ) -> Path:
     """Run chapter `name` (or a notebook at a path) and return the executed notebook's path.
 
-    `parameters` win over `preset`, which wins over the default values; `output` names a notebook that does
-    not exist yet, unless `force`; `html` writes a page that needs no network beside it; `timeout` limits each
-    cell to so many seconds; progress goes to `stream`, or standard error.
+    `parameters` win over `preset`, which wins over the default values; `output` names a notebook
+    that does not exist yet, unless `force`; `html` writes a page that needs no network beside it;
+    `timeout` limits each cell to so many seconds; progress goes to `stream`, or standard error.
 
-    Raises :class:`BookError` before anything starts when an argument is wrong, :class:`RunFailed` when the
-    notebook does not run to its last cell; the partial notebook is kept and the message says where it
-    stopped.
+    Raises :class:`BookError` before anything starts when an argument is wrong, :class:`RunFailed`
+    when the notebook does not run to its last cell; the partial notebook is kept and the message
+    says where it stopped.
 
     >>> run("no_such_chapter_at_all")
     Traceback (most recent call last):
     qhlib.book.errors.ChapterError: ...
     """
-    planned = plan(name, parameters, preset, output, html, force)
-    return execute_plan(planned, timeout, stream)[0]
+    return execute_plan(plan(name, parameters, preset, output, html, force), timeout, stream)[0]
 
 
 def execute_plan(planned: Plan, timeout: int | None = None, stream=None) -> list[Path]:
     """Carry out a checked plan; returns the files that were written, and raises as :func:`run`."""
-    stream = stream or sys.stderr
-    for note in planned.notes:
-        print(note, file=stream)
+    notebook, stream = planned.notebook, stream or sys.stderr
+    if planned.note:
+        print(planned.note, file=stream)
     output = reserve(planned)
+    page = output.with_suffix(".html")
     if planned.html:
-        planned.html.unlink(missing_ok=True)  # a page of an earlier run must not stand beside a failed one
-    execute(planned.notebook, planned.values, output, timeout, stream)
+        page.unlink(missing_ok=True)  # a page of an earlier run must not stand beside a failed one
+    execute(notebook, planned.values, output, timeout, stream)
     if not planned.html:
         return [output]
     from .pages import write_page
 
-    page = output.with_suffix(".html")
-    print(f"{planned.notebook.name}: writing the page", file=stream)
+    print(f"{notebook.name}: writing the page", file=stream)
     try:
-        write_page(read_notebook(output), planned.notebook, page)
-    except Exception as error:  # whatever it is, the executed notebook is complete and worth naming
-        raise RunFailed(
+        write_page(read_notebook(output), notebook.name, page)
+    except (
+        Exception
+    ) as error:  # whatever it is, the executed notebook is complete and worth naming
+        text = (
             f"{output} is complete, but no page could be written: {type(error).__name__}: {error}"
-        ) from error
+        )
+        raise RunFailed(text) from error
     return [output, page]
 
 
 def reserve(planned: Plan) -> Path:
-    """Create the output, so that no other run takes its name; with a default name the next free one if need be.
+    """Create the output, so that no other run takes its name; a default name gets a number if need
+    be.
 
     Raises :class:`BookError` when it cannot be created, or exists by now.
     """
-    stem = planned.output.stem
-    again = (planned.output.with_name(f"{stem}-{number}.ipynb") for number in range(2, 10_000))
-    for path in (planned.output, *(again if planned.numbered else ())):
+    for number in count(1):
+        ending = f"-{number}.ipynb" if number > 1 else ".ipynb"
+        path = planned.output.with_name(planned.output.stem + ending)
+        if (
+            planned.numbered
+            and not planned.force
+            and planned.html
+            and path.with_suffix(".html").exists()
+        ):
+            continue
         try:
-            os.close(os.open(path, os.O_CREAT | os.O_WRONLY | (os.O_EXCL if planned.fresh else 0)))
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY | (0 if planned.force else os.O_EXCL)))
             return path
         except FileExistsError:
-            continue
+            if not planned.numbered:
+                raise BookError(f"{path} exists; overwrite it with --force") from None
         except OSError as error:
             raise BookError(f"{path} cannot be written: {error.strerror}") from None
-    raise BookError(f"{planned.output} exists; choose another name with -o, or overwrite it with --force")
 
 
 def execute(
@@ -196,89 +175,80 @@ def execute(
 ) -> None:
     """Execute a checked notebook with papermill into `output`, saved as it runs.
 
-    Raises :class:`RunFailed` when the run does not reach its end; ``KeyboardInterrupt`` gets a message.
+    Raises :class:`RunFailed` when the run does not reach its end; ``KeyboardInterrupt`` gets a
+    message.
     """
-    from .kernels import Server
+    from .kernels import Server, environment
 
-    Server.warm_up()  # imports side by side with papermill's
+    Server.of(environment(dict(os.environ)))  # its imports go on side by side with papermill's
     papermill = import_papermill()
     from nbformat import from_dict
-    from papermill.exceptions import PapermillExecutionError
 
-    from .engine import ENGINE, Watch
+    from .engine import ENGINE
 
-    progress = Progress(notebook.name, len(notebook.cells), stream)
-    watch = Watch(output, progress)
     kept = f"the notebook as far as it ran is {output}"
     reason = ""
     try:
-        with progress:
+        with Progress(notebook.name, stream) as progress:
             papermill.execute_notebook(
-                from_dict(json.loads(json.dumps(notebook.content))),  # papermill changes what it is given
+                from_dict(
+                    json.loads(json.dumps(notebook.content))
+                ),  # papermill changes what it gets
                 None,
                 dict(values),
                 engine_name=ENGINE,
                 kernel_name="python3",
-                progress_bar=False,
                 execution_timeout=timeout,
-                watch=watch,
-                source_name=notebook.path.name,
-                # The kernel's own log warns of local sockets and complains of being interrupted; a reader can
-                # act on neither, and what a cell prints or raises does not pass through it.
+                output=output,
+                progress=progress,
+                source=notebook.path.name,
+                # The kernel's own log warns of local sockets and complains of being interrupted; a
+                # reader can act on neither, and what a cell prints or raises does not pass through
+                # it.
                 extra_arguments=["--log-level=CRITICAL"],
             )
-    except PapermillExecutionError as error:
-        cell = {"source": error.source, "execution_count": error.exec_count}
-        reason = f"{place(cell)} failed: {last_line({'ename': error.ename, 'evalue': error.evalue})}"
+    except papermill.exceptions.PapermillExecutionError:
+        pass  # the failed cell is in the output
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"{notebook.name} was interrupted; {kept}") from None
     except Exception as error:
-        # A dead kernel, a time limit, a full disk: papermill and its client share no base class for these.
-        text = str(error).strip().split("\n")[0]
-        running = {"source": watch.source, "execution_count": progress.done}
-        where = f"{place(running)} stopped: " if watch.source else "the kernel did not start: "
-        reason = f"{where}{type(error).__name__}: {text}"
-    reason = reason or stopped_at(read_notebook(output))
-    if reason:
-        raise RunFailed(f"{notebook.name} did not run to its last cell: {reason}\n{kept}")
-
-
-_stopping = threading.Event()
-
-
-def stopping() -> bool:
-    """Whether the runs of :func:`execute_many` were interrupted and should end at their next cell."""
-    return _stopping.is_set()
+        # A dead kernel, a time limit, a full disk: papermill and its client share no base class
+        # for these.
+        reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+    stopped = stopped_at(read_notebook(output), reason)
+    if stopped:
+        raise RunFailed(f"{notebook.name} did not run to its last cell: {stopped}\n{kept}")
 
 
 def execute_many(
     runs: Iterable[tuple[Notebook, Mapping, Path]], jobs: int = 2, stream=None
 ) -> Iterator[tuple[Notebook, float, RunFailed | None]]:
-    """Execute several notebooks, `jobs` at a time; yields each as it ends, with its seconds and why it failed.
+    """Execute notebooks, `jobs` at a time; yields each as it ends, with its seconds and why it
+    failed.
 
-    Papermill waits while kernels compute, so threads are enough. One that fails does not stop the others; an interrupt
-    ends them all.
+    Papermill waits while kernels compute, so threads are enough. One that fails does not stop the
+    others; an interrupt ends them all.
     """
+    import_papermill()  # once, before threads ask for it
+    from .engine import STOP
+    from .kernels import Server
 
     def one(notebook, values, output):
-        began = time.monotonic()
+        began, failed = time.monotonic(), None
         try:
             execute(notebook, values, output, stream=stream)
         except RunFailed as error:
-            return notebook, time.monotonic() - began, error
-        return notebook, time.monotonic() - began, None
+            failed = error
+        return notebook, time.monotonic() - began, failed
 
-    import_papermill()  # once, before threads ask for it
-    _stopping.clear()
+    STOP.clear()
     with ThreadPoolExecutor(jobs) as pool:
         futures = [pool.submit(one, *each) for each in runs]
         try:
             for future in as_completed(futures):
                 yield future.result()
         except BaseException:
-            _stopping.set()
+            STOP.set()
             pool.shutdown(wait=False, cancel_futures=True)
-            from .kernels import Server
-
             Server.stop_all()
             raise

@@ -1,7 +1,8 @@
-"""Execute a notebook's code in this process, changed where a test wants it changed: no kernel, no pages.
+"""Execute a notebook's code in this process, changed where a test wants it changed: no kernel, no
+pages.
 
-A mutation is a pair (old, new): `old` must occur exactly once in the notebook's code, so that a mutation that misses is
-noticed.
+A mutation is a pair (old, new): `old` must occur exactly once in the notebook's code, so that a
+mutation that misses is noticed.
 """
 
 import contextlib
@@ -25,9 +26,11 @@ def notebook(name: str) -> Notebook:
 
 
 def play(name: str, replace=(), **parameters) -> dict[str, Claim]:
-    """Claims of the notebook `name` by their name, with these parameters, after the mutations `replace`.
+    """Claims of the notebook `name` by their name, with these parameters, after the mutations
+    `replace`.
 
-    Raises what the notebook's code raises, and AssertionError for a mutation that does not occur exactly once.
+    Raises what the notebook's code raises, and AssertionError for a mutation that does not occur
+    exactly once.
     """
     return namespace(name, replace, **parameters)["chapter"].claims
 

@@ -1,13 +1,14 @@
-"""Every chapter in its smoke preset, from a foreign directory, with its claims checked; and what it refuses."""
+"""Every chapter in its smoke preset, from a foreign directory, with its claims checked; and what
+it refuses."""
 
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from qhlib.book.notebooks import chapter_paths
 
 from qhlib.book.errors import RunFailed
-from qhlib.book.notebooks import chapter_paths
 from qhlib.book.records import read_record
 from qhlib.book.running import run
 
@@ -34,12 +35,17 @@ def test_smoke_preset_reproduces_its_claims(chapter, seed, tmp_path, monkeypatch
     path = run(chapter, {"seed": seed}, "smoke", tmp_path / "out.ipynb")
     record = read_record(path)
     assert record.finished, record.stopped
-    wrong = [row for row in record.claims if row["verdict"] == "deviates" and not row["expected_deviation"]]
+    wrong = [
+        row
+        for row in record.claims
+        if row["verdict"] == "deviates" and not row["expected_deviation"]
+    ]
     assert record.claims and not wrong, wrong
 
 
 def test_leaving_the_theorem_makes_its_claims_outside(tmp_path):
-    """Balls that the lower block can separate: the closed form is not asserted, the homogeneous control still is."""
+    """Balls that the lower block can separate: the closed form is not asserted, the homogeneous
+    control still is."""
     path = run("asymmetric_margin", {"radii": [0.4, 0.6]}, "smoke", tmp_path / "out.ipynb")
     found = verdicts(path)
     assert found["ball-robustness"] == found["ball-robustness-depth-three"] == "outside"
@@ -49,23 +55,38 @@ def test_leaving_the_theorem_makes_its_claims_outside(tmp_path):
 
 def test_data_that_are_not_nearly_orthogonal_turn_the_theorem_outside(tmp_path):
     """Ten times further from orthogonal than allowed; what needs no theorem is still asserted."""
-    path = run("leaky_relu_rank_two", {"slack": 10.0, "map_runs": 4}, "smoke", tmp_path / "out.ipynb")
+    path = run(
+        "leaky_relu_rank_two", {"slack": 10.0, "map_runs": 4}, "smoke", tmp_path / "out.ipynb"
+    )
     found = verdicts(path)
     for name in ("limit", "rank-two", "all-support", "unique-global", "linear-boundary"):
         assert found[name] == "outside", name
-    for name in ("assumption", "approximate-max-margin-orthogonal", "one-step-rank", "beyond-assumption"):
+    for name in (
+        "assumption",
+        "approximate-max-margin-orthogonal",
+        "one-step-rank",
+        "beyond-assumption",
+    ):
         assert found[name] == "reproduced", name
 
 
 def test_the_counterexample_needs_radii_beyond_its_switch(tmp_path):
-    path = run("lexicographic_margin", {"sphere_radii": [0.5, 1.0]}, "smoke", tmp_path / "out.ipynb")
+    path = run(
+        "lexicographic_margin", {"sphere_radii": [0.5, 1.0]}, "smoke", tmp_path / "out.ipynb"
+    )
     found = verdicts(path)
-    assert found["level-three"] == found["level-three-height"] == found["level-three-side"] == "outside"
+    assert (
+        found["level-three"]
+        == found["level-three-height"]
+        == found["level-three-side"]
+        == "outside"
+    )
     assert found["discard-shallow-switch"] == found["lexicographic"] == "reproduced"
 
 
 def test_a_stopped_training_goes_on_and_a_damaged_state_is_named(tmp_path):
-    """The image networks of the last chapter: a state that was saved is read back; one that is cut off is refused."""
+    """The image networks of the last chapter: a state that was saved is read back; one that is cut
+    off is refused."""
     settings = {"checkpoint_folder": str(tmp_path / "states"), "image_epochs": 30}
     first = run("square_loss_bn_wd", settings, "smoke", tmp_path / "first.ipynb")
     (state,) = (tmp_path / "states").iterdir()
