@@ -480,9 +480,9 @@ def nested_qp(
     ([2.0, 2.0], [True], True)
     """
     size, K = len(linear), len(sample)
-    bounds = sparse.eye(size + K, size, format="lil") * -1.0
-    bounds[size + np.arange(K), k + np.arange(K)] = 1.0
-    bounds[size + np.arange(K), sample] = -1.0
+    index, values = np.arange(K), np.r_[-np.ones(size), np.ones(K), -np.ones(K)]
+    places = np.r_[:size, size + index, size + index], np.r_[:size, k + index, sample]
+    bounds = sparse.csc_matrix((values, places), shape=(size + K, size))
     # Gram matrices are well scaled as they are; with equilibration Clarabel gave up on some
     settings = {"equilibrate_enable": False, "iterative_refinement_max_iter": 50}
     cones = [clarabel.NonnegativeConeT(size + K)]

@@ -175,7 +175,7 @@ def test_kinks_make_a_parked_relu_a_kkt_point():
 def test_kinks_want_one_layer_of_activations():
     data = Data(torch.ones(1, 1, dtype=torch.float64), torch.ones(1, dtype=torch.float64))
     finder = activation_kinks(lambda p, X, phi: phi(phi(p["w"] @ X.T)), data, 1.0)
-    with pytest.raises(ValueError, match="applies 2"):
+    with pytest.raises(ValueError, match="has 2"):
         finder({"w": torch.ones(1, 1, dtype=torch.float64)}, torch.zeros(1, 1, 1))
 
 

@@ -39,9 +39,9 @@ _LINE = re.compile(
     rf"(?P<rules>(?:,?\s*{_RULE})+)?\s*"
 )
 _FORM = (
-    "write it as  name: type = literal  # meaning [range]  with a type of int, float, bool, str or a "
-    "list of these; a number needs a range, only a list has rules, and papermill cannot read a "
-    "second '=' or a '#' inside"
+    "write it as  name: type = literal  # meaning [range]  with a type of int, float, bool, str "
+    "or a list of these; a number needs a range, only a list has rules, and papermill cannot read "
+    "a second '=' or a '#' inside"
 )
 _RELATION = re.compile(r"^#\s*require\s+(\w+)\s*(<=|<)\s*(\w+)\s*$", re.MULTILINE)
 
@@ -266,8 +266,8 @@ def parse_presets(name: str, source: str | None) -> dict[str, dict]:
         good = False
     if not good:
         raise ChapterError(
-            f'{name}: declare  effort: str = "book"  # how much is computed {{smoke, book, paper}}  '
-            'or tag a cell presets that holds one literal, PRESETS = {"smoke": {...}}, without "book"'
+            f'{name}: declare  effort: str = "book"  # how much is computed {{smoke, book, paper}}'
+            '  or tag a cell presets that holds one literal, PRESETS = {"smoke": {...}}'
         )
     return presets
 
@@ -279,9 +279,9 @@ def parse_assignment(text: str, specs: Sequence[Parameter]) -> tuple[str, object
     range.
     Raises :class:`ParameterError` when there is no ``=``.
 
-    >>> specs = parse_cell("a", "rate: float = 1.0  # r (0, 9)\\nradii: list[float] = [1.0]  # r (0, 9)")
-    >>> parse_assignment("rate=1e-3", specs), parse_assignment("radii=[0.5, 1]", specs)
-    (('rate', 0.001), ('radii', [0.5, 1]))
+    >>> specs = parse_cell("a", "rate: float = 1.0  # r (0, 9)\\nks: list[int] = [1]  # k [0, 9]")
+    >>> parse_assignment("rate=1e-3", specs), parse_assignment("ks=[2, 1]", specs)
+    (('rate', 0.001), ('ks', [2, 1]))
     """
     name, equals, value = (part.strip() for part in text.partition("="))
     if not equals or not name:

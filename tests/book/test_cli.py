@@ -88,8 +88,8 @@ def test_bad_runs_are_refused(tiny, capsys, workplace):
         (["page.html"], "no valid JSON"),
         (["tiny_chapter", "--preset", "smoek"], "did you mean smoke?"),
         (["tiny_chapter", "-o", "missing/out.ipynb"], "cannot be written"),
-        (["tiny_chapter", "-o", "."], "name a file that ends in .ipynb"),
-        (["tiny_chapter", "-o", "out.html"], "name a file that ends in .ipynb"),
+        (["tiny_chapter", "-o", "."], "does not end in .ipynb"),
+        (["tiny_chapter", "-o", "out.html"], "does not end in .ipynb"),
         (["tiny_chapter", "-o", "there.ipynb"], "--force"),
         (["tiny_chapter", "-o", "page.ipynb", "--html"], "--force"),
         (["tiny_chapter", "-o", str(tiny), "--force"], "holds the book's chapters"),
@@ -172,7 +172,7 @@ def test_list_and_describe(tiny, capsys):
     out = capsys.readouterr().out
     assert (
         "radii: list[float] in (0, 1), default [0.55, 0.7, 0.9]" in out
-        and "paper: the same as book" in out
+        and "paper: the default values" in out
     )
 
 

@@ -37,6 +37,17 @@ def play(name: str, replace=(), **parameters) -> dict[str, Claim]:
 
 def namespace(name: str, replace=(), **parameters) -> dict:
     """All names that the notebook's code leaves, after the mutations `replace`."""
+    return _execute(name, replace, parameters)[0]
+
+
+def tell(name: str, replace=(), **parameters) -> tuple:
+    """The chapter, and all that the notebook printed: its glued numbers and its claims among
+    it."""
+    names, text = _execute(name, replace, parameters)
+    return names["chapter"], text
+
+
+def _execute(name: str, replace, parameters: dict) -> tuple[dict, str]:
     import matplotlib.pyplot as plt
 
     matplotlib.use("agg")
@@ -51,14 +62,14 @@ def namespace(name: str, replace=(), **parameters) -> dict:
     values = validate(book.declaration, parameters)
     given = {key: values[key] for key in parameters}
     names: dict = {"__name__": "__main__", "In": [""]}
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
         for number, (cell, source) in enumerate(zip(code, sources, strict=True)):
             names["In"].append(source)
             exec(compile(source, f"<{name}, code cell {number + 1}>", "exec"), names)
             if "parameters" in cell["metadata"].get("tags", []):
                 names.update(given)
             plt.close("all")
-    return names
+    return names, printed.getvalue()
 
 
 def verdicts(name: str, replace=(), **parameters) -> dict[str, str]:

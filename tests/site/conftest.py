@@ -71,6 +71,7 @@ class ScratchBook:
             "references.bib",
             "scorecard.md",
             "status.md",
+            "bibliography.md",
             "pyproject.toml",
         ):
             shutil.copy(ROOT / name, self.folder / name)
@@ -111,7 +112,7 @@ class ScratchBook:
         ]
         files = "".join(
             f"\n- file: {page.as_posix()}"
-            for page in [*sorted(pages), Path("scorecard"), Path("status")]
+            for page in [*sorted(pages), Path("scorecard"), Path("status"), Path("bibliography")]
         )
         toc = f"format: jb-book\nroot: intro\nchapters:{files}\n"
         (self.folder / "_toc.yml").write_text(toc, "utf8")

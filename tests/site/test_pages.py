@@ -10,7 +10,8 @@ LOOK = """
 async () => {
   await window.MathJax?.startup?.promise;
   await new Promise(done => requestAnimationFrame(() => setTimeout(done, 50)));
-  const faults = [], say = (text, el) => faults.push(text + ": " + (el?.outerHTML ?? "").slice(0, 120));
+  const faults = [];
+  const say = (text, el) => faults.push(text + ": " + (el?.outerHTML ?? "").slice(0, 120));
   for (const img of document.images) {
     if (!img.complete || img.naturalWidth === 0) say("image not loaded", img);
     const alt = (img.alt ?? "").trim();
@@ -19,7 +20,8 @@ async () => {
   }
   for (const el of document.querySelectorAll("main .math, main .tex2jax_process"))
     if (el.textContent.trim() && !el.querySelector("mjx-container")) say("math not typeset", el);
-  for (const el of document.querySelectorAll("mjx-merror, [data-mjx-error]")) say("math with an error", el);
+  for (const el of document.querySelectorAll("mjx-merror, [data-mjx-error]"))
+    say("math with an error", el);
   for (const el of document.querySelectorAll("main p, main li, main td, main figcaption"))
     if ([...el.childNodes].some(n => n.nodeType === 3 && /\\\\\\(|\\\\\\[|\\$\\$/.test(n.data)))
       say("TeX shown as text", el);

@@ -101,7 +101,7 @@ def test_the_first_screen_shows_what_a_later_cell_made(good):
 
 def test_the_scorecard_opens_with_the_papers_and_lists_every_claim(good):
     page, text = good.html("scorecard"), text_of(good, "scorecard")
-    assert text.index("The ratio is 1. ✓ reproduced, ✗ deviates") < text.index("All 3 claims")
+    assert text.index("The ratio is 1. ✓ reproduced, ✗ deviates") < text.index("All 3 claims#")
     assert "not tried here: every linear head does" in text
     for name in ("one", "two", "three"):
         assert f'href="notebooks/good.html#claim-good-{name}"' in page and f"good/{name}" in text
