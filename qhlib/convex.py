@@ -197,10 +197,11 @@ def path_point(
 
         min  sum_i speeds_i |beta_i|^{2/D_i}   s.t.   -log sum_n e^{-y_n <beta, x_n>} >= ell.
 
-    First rounds of a quadratic programme: a concave cost (D >= 3) is replaced by its tangent, the loss
-    by what its multipliers w ask of each margin, ``q_n >= ell - log w_n``. Then Newton's method on the
-    KKT equations, with a coordinate that the programmes leave at 0 held there. For D >= 3 the answer is
-    a local minimum, the one reached from ``beta_i = ell``. ``gap`` is the last Newton step, relative.
+    First rounds of a quadratic programme: a concave cost (D >= 3) is replaced by its tangent, the
+    loss by what its multipliers w ask of each margin, ``q_n >= ell - log w_n``. Then Newton's
+    method on the KKT equations, a coordinate that the programmes leave at 0 held there. For D >= 3
+    the answer is a local minimum, the one reached from ``beta_i = ell``. ``gap`` is the last
+    Newton step, relative.
 
     Raises:
         ValueError: unless ``ell >= 1`` and the depths fit the data.
@@ -289,15 +290,15 @@ def ball_path_point(
     """The same path on balls: labels ±1 on the spheres of this radius around ±mu in R^3.
 
     Their mean loss is elementary, see :func:`ball_loss`. Newton's method on the KKT equations in
-    log beta. A coordinate with D >= 2 can be zero on the path: of the points without the shallowest
-    0, 1, ... of them the one of least cost is taken. ``gap`` is the last Newton step.
+    log beta. A coordinate with D >= 2 can be zero on the path: of the points without the
+    shallowest 0, 1, ... of them the one of least cost is taken. ``gap`` is the last Newton step.
 
     Raises:
         ValueError: unless mu is positive, ``0 < radius < |mu|``, ``ell >= 1`` and the depths fit.
         SolverError: if Newton's method ends nowhere.
 
     >>> found = ball_path_point(np.array([0.8, 0.6]), 0.7, [1, 2], 1e4)
-    >>> round(float(found.x @ [0.8, 0.6] / np.linalg.norm(found.x)) - 0.7, 4)    # its limit: 0.2263
+    >>> round(float(found.x @ [0.8, 0.6] / np.linalg.norm(found.x)) - 0.7, 4)    # limit: 0.2263
     0.2263
     """
     mu = np.asarray(mu, float)

@@ -191,14 +191,12 @@ def test_path_points_solve_the_kkt_equations(radius, speeds):
     ):
         reached, pull = loss(found.x)[:2]
         assert reached == pytest.approx(ell, rel=1e-9)
-        kept = found.x > 0
-        price = speeds * 2 / depths[kept] * found.x[kept] ** (2 / depths[kept] - 1)
-        assert price / pull[kept] == pytest.approx(
-            np.full(kept.sum(), price[0] / pull[0]), rel=1e-6
-        )
-        # a coordinate of depth 2 is left out only where it is not worth its price
+        kept, prices = found.x > 0, np.broadcast_to(speeds, 3)
+        price = (prices * 2 / depths)[kept] * found.x[kept] ** (2 / depths[kept] - 1)
         worth = price[0] / pull[0] * pull
-        assert all(worth[~kept] <= np.broadcast_to(speeds, 3)[~kept])
+        assert worth[kept] == pytest.approx(price, rel=1e-6)
+        # a coordinate of depth 2 is left out only where it is not worth its price
+        assert all(worth[~kept] <= prices[~kept])
 
 
 @pytest.mark.parametrize("radius", [0.45, 0.7])
@@ -217,7 +215,7 @@ def test_path_points_against_a_general_minimiser(radius):
             (2 * found.x + 5) ** (1 / depths),
             jac=lambda theta: 2 * theta,
             method="SLSQP",
-            constraints={"type": "ineq", "fun": lambda t: loss(t**depths)[0] - ell},
+            constraints={"type": "ineq", "fun": lambda t, loss=loss: loss(t**depths)[0] - ell},
             options={"ftol": 1e-13, "maxiter": 500},
         )
         assert found.value == pytest.approx(other.fun, rel=1e-6)
