@@ -66,6 +66,7 @@ test-machines: $(INSTALLED) ## the numerical tests as on other processors: three
 bench: $(INSTALLED) ## the measurements behind the speed claims (minutes)
 	@echo "==> measuring"
 	@mkdir -p _build && $(PY) benchmarks/bench.py --json _build/bench.json --plot _build/bench-cost.png
+	@$(PY) benchmarks/book.py --json _build/bench-book.json
 
 lint: $(INSTALLED) ## style of the code
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .

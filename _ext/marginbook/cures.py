@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from importlib import metadata, util
 from pathlib import Path
@@ -10,6 +11,7 @@ from sphinx.errors import ConfigError
 
 # What a page can ask for of MathJax: the TeX component, its fonts, and the TeX extensions loaded
 # on demand.
+PLAIN = re.compile(r'<span class="(?:n|nn|p|w)">([^<]*)</span>')
 MATHJAX_PARTS = ("tex-mml-chtml.js", "output/chtml/fonts", "input/tex/extensions")
 
 
@@ -44,6 +46,13 @@ def drop_thebe(app, pagename, templatename, context, doctree):
         scripts[:] = [s for s in scripts if not _is_thebe(s)]
 
 
+def plain_code(app, pagename, templatename, context, doctree):
+    """Half of a page's elements are spans around names and commas that no style tells from plain
+    text."""
+    if "body" in context:
+        context["body"] = PLAIN.sub(r"\1", context["body"])
+
+
 def _is_thebe(script) -> bool:
     body = getattr(script, "attributes", {}).get("body") or ""
     return "THEBE_JS_URL" in body or "thebe" in str(getattr(script, "filename", None) or script)
@@ -60,3 +69,4 @@ def setup(app):
     app.connect("config-inited", copy_mathjax, priority=10)
     app.connect("builder-inited", share_html_handlers)
     app.connect("html-page-context", drop_thebe, priority=900)
+    app.connect("html-page-context", plain_code, priority=900)
