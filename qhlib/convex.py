@@ -15,7 +15,7 @@ in [0, 1].
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 import clarabel
 import numpy as np
@@ -30,7 +30,8 @@ class SolverError(RuntimeError):
     inaccurate."""
 
 
-class Solution(NamedTuple):
+@dataclass(frozen=True)
+class Solution:
     """Answer of a convex problem.
 
     Attributes:
@@ -57,7 +58,7 @@ def hard_margin(data: Data) -> Solution:
         SolverError: if the data are not separable through the origin.
 
     >>> import torch
-    >>> data = Data(torch.tensor([[1.0, 0.0], [0.0, -1.0]]).double(), torch.tensor([1.0, -1.0]).double())
+    >>> data = Data(torch.eye(2).double(), torch.tensor([1.0, -1.0]).double())
     >>> round(hard_margin(data).value, 9)
     0.707106781
     """
@@ -83,7 +84,7 @@ def hard_margin_qp(data: Data) -> Solution:
     """The same margin as a quadratic programme, ``min |w|^2`` under ``q_i >= 1``: a second route.
 
     >>> import torch
-    >>> data = Data(torch.tensor([[1.0, 0.0], [0.0, -1.0]]).double(), torch.tensor([1.0, -1.0]).double())
+    >>> data = Data(torch.eye(2).double(), torch.tensor([1.0, -1.0]).double())
     >>> round(hard_margin_qp(data).value, 9)
     0.707106781
     """
@@ -105,12 +106,13 @@ def block_norm(data: Data, depths: Sequence[int]) -> Solution:
 
     Raises:
         ValueError: for depths that do not fit the data, or D >= 3 with several coordinates (not
-        convex).
+            convex).
         SolverError: if the data are not separable, or separable without the top-rate block (the
             value would be 0).
 
     >>> import torch
-    >>> data = Data(torch.tensor([[1.0, 2.0], [-1.0, 2.0]]).double(), torch.tensor([1.0, -1.0]).double())
+    >>> X = torch.tensor([[1.0, 2.0], [-1.0, 2.0]]).double()
+    >>> data = Data(X, torch.tensor([1.0, -1.0]).double())
     >>> round(block_norm(data, [1, 2]).value, 6)
     1.0
     """
@@ -161,7 +163,8 @@ def cascade(data: Data, depths: Sequence[int]) -> tuple[Solution, list[int]]:
         SolverError: if the data are not separable.
 
     >>> import torch
-    >>> data = Data(torch.tensor([[1.0, 2.0], [-3.0, -2.0]]).double(), torch.tensor([1.0, -1.0]).double())
+    >>> X = torch.tensor([[1.0, 2.0], [-3.0, -2.0]]).double()
+    >>> data = Data(X, torch.tensor([1.0, -1.0]).double())
     >>> cascade(data, [1, 2])[1]
     [1]
     """
@@ -181,7 +184,7 @@ def cascade(data: Data, depths: Sequence[int]) -> tuple[Solution, list[int]]:
             found = block_norm(Data(data.X[:, np.flatnonzero(kept)], data.y), depths[kept])
             x = np.zeros(A.shape[1])
             x[kept] = found.x
-            return found._replace(x=x), discarded
+            return replace(found, x=x), discarded
         discarded.append(int(depth))
         kept = below
     raise SolverError("the data are not separable by a hyperplane through the origin")

@@ -33,14 +33,7 @@ from scipy.optimize import brentq
 from torch import Tensor
 
 from qhlib.data import Data
-from qhlib.margins import (
-    Model,
-    hessian,
-    jacobian,
-    log_inverse_loss,
-    margins,
-    negative_gradient,
-)
+from qhlib.margins import Model, hessian, jacobian, log_inverse_loss, margins, negative_gradient
 from qhlib.params import Params, flatten, unflatten
 
 LANDING = 1e-9
@@ -153,9 +146,12 @@ class Flow:
     """Where a flow is and what it has cost: the part that all steppers share.
 
     Attributes:
-        theta, q, ell, g: the current point: (S, p), margins (S, k), log(1/L) as an array (S,),
-        gradient.
-        steps, evaluations: so far.
+        theta: the current point, flat, (S, p).
+        q: its margins (S, k), or None until they are wanted.
+        ell: its log(1/L), an array (S,).
+        g: the gradient of ell there, (S, p).
+        steps: taken so far.
+        evaluations: made so far.
     """
 
     def __init__(self, model: Model, data: Data, params: Params, max_evaluations: int):
@@ -236,13 +232,9 @@ class _Explicit:
                 done = left <= 0 if at is None else np.abs(left) <= LANDING * max(1.0, abs(goal))
                 if done.all():
                     break
-                length, size = (
-                    _host(torch.linalg.vector_norm(t, dim=1)) for t in (flow.g, flow.theta)
-                )
+                length, size = (_host(t.norm(dim=1)) for t in (flow.g, flow.theta))
                 if not (np.isfinite(flow.ell).all() and np.isfinite(length).all()):
-                    raise flow.stop(
-                        "A margin or gradient is not finite: take smaller data or steps."
-                    )
+                    raise flow.stop("A number is no longer finite: take smaller data or steps.")
                 if (~done & (length == 0)).any():
                     raise flow.stop("The gradient vanished for a seed: start it elsewhere.")
                 want = np.where(done, 0.0, own if at is None else np.minimum(own, left))
@@ -316,7 +308,8 @@ class Heun(_Explicit):
 
     Attributes:
         tol: relative local error per step, in (0, 1).
-        step, stretch: as in :class:`Euler`.
+        step: as in :class:`Euler`.
+        stretch: as in :class:`Euler`.
 
     >>> Heun(1e-4).tol
     0.0001
@@ -416,9 +409,7 @@ class Implicit:
 
         ell, g, velocity = look(start)
         if not (ell > 0 and start @ g > 0):
-            raise ValueError(
-                "Implicit starts where the data are separated: use Far, or Heun up to there"
-            )
+            raise ValueError("Implicit starts where the data are separated: use Far or Heun first")
         atol = rtol * np.linalg.norm(start) / math.sqrt(start.size)
         tolerances = {"rtol": rtol, "atol": atol, "max_step": self.max_step}
         tolerances["first_step"] = min(1e-3, self.max_step)
@@ -434,9 +425,7 @@ class Implicit:
                 rise, slope = math.log(ell / before) if ell > 0 else math.nan, g @ velocity / ell
                 due = 0.5 * (solver.t - solver.t_old) * (first + slope)
                 if not abs(rise - due) <= 0.02 * due + 10 * rtol:
-                    raise flow.stop(
-                        f"{self.method} left the flow: use a smaller rtol or max_step."
-                    )
+                    raise flow.stop(f"{self.method} left the flow: lower rtol or max_step.")
                 risen, promised = risen + rise, promised + due
                 flow.settle(solver.y)
             if solver.t > 0:
@@ -482,9 +471,10 @@ def affine_margins(
     would agree only by accident.
 
     >>> data = Data(torch.eye(2).double(), torch.ones(2).double())
-    >>> affine_margins(lambda p, X: p["w"] @ X.T, data, {"w": torch.ones(1, 2).double()})[1].tolist()
+    >>> w = {"w": torch.ones(1, 2).double()}
+    >>> affine_margins(lambda p, X: p["w"] @ X.T, data, w)[1].tolist()
     [[1.0, 0.0], [0.0, 1.0]]
-    >>> affine_margins(lambda p, X: p["w"] ** 2 @ X.T, data, {"w": torch.ones(1, 2).double()}) is None
+    >>> affine_margins(lambda p, X: p["w"] ** 2 @ X.T, data, w) is None
     True
     """
     theta = flatten(params).detach()
@@ -493,9 +483,8 @@ def affine_margins(
         rng = torch.Generator().manual_seed(0)
         away = length * torch.randn(theta.shape, generator=rng, dtype=theta.dtype).to(theta.device)
         there = margins(model, data, unflatten(theta + away, params))[0].detach()
-        if not torch.allclose(
-            there, q + J @ away[0], rtol=1e-10, atol=1e-10 * float(J.abs().max())
-        ):
+        close = {"rtol": 1e-10, "atol": 1e-10 * float(J.abs().max())}
+        if not torch.allclose(there, q + J @ away[0], **close):
             return None
     return _host(q - J @ theta[0]), _host(J)
 
@@ -603,7 +592,9 @@ class Far:
 
     Attributes:
         begin: an ell at which the data are separated, > 0.
-        rtol, method, max_step: as in :class:`Implicit` (and rtol as in :class:`Affine`).
+        rtol: as in :class:`Implicit`, or as in :class:`Affine`.
+        method: as in :class:`Implicit`.
+        max_step: as in :class:`Implicit`.
 
     >>> data = Data(torch.eye(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64))
     >>> start = {"w": torch.tensor([[0.5, 0.7]], dtype=torch.float64)}

@@ -13,6 +13,7 @@ import base64
 import csv
 import json
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -59,7 +60,8 @@ def execute(app, env, added, changed, removed):
     otherwise."""
     root, store = Path(app.srcdir), Path(app.outdir).parent / "executed"
     wanted, app.marginbook = {}, {}
-    for docname in sorted(env.found_docs, key=_order(env)):
+    order = re.findall(r"file: *(\S+)", (root / "_toc.yml").read_text("utf8"))
+    for docname in sorted(env.found_docs & {*order}, key=order.index):
         path = Path(env.doc2path(docname))
         if path.suffix == ".ipynb":
             try:
@@ -88,13 +90,6 @@ def execute(app, env, added, changed, removed):
     # what is made of all notebooks is made on every build
     stale = {name for name, home in app.marginbook_homes.items() if known.get(name) != home}
     return list(stale | {name for name in known if known[name] == "made of all"} & env.found_docs)
-
-
-def _order(env):
-    """Place of a page in the table of contents, as far as the last build knows it; else its
-    name."""
-    known = list(env.toctree_includes.get(env.config.root_doc, ()))
-    return lambda name: (known.index(name) if name in known else len(known), name)
 
 
 def _run(missing: list[tuple[Notebook, Path]]) -> None:

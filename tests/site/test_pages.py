@@ -155,3 +155,36 @@ def test_nothing_is_left_unresolved(site):
         text = article.get_text() if article else ""
         for sign in ("{glue", "{cite", "{ref}`", "{eq}`", "{doc}`", "```{", "[?]"):
             assert sign not in text, f"{path.name}: {sign}"
+
+
+LIMITS = {  # what a reader can hold: height at 1280 and at 375 px
+    "notebooks/asymmetric_margin": (24_000, 32_000),
+    "notebooks/quasi_homogeneity": (16_000, 24_000),
+    "notebooks/margin_cascade": (16_000, 24_000),
+    "notebooks/neural_collapse": (16_000, 24_000),
+    "scorecard": (6_000, 9_000),
+}
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", LIMITS)
+def test_a_page_can_be_held(site, open_page, name):
+    heights = []
+    for width in (1280, 375):
+        with open_page(width) as (page, _):
+            page.goto((site / f"{name}.html").as_uri())
+            page.evaluate("async () => { await window.MathJax?.startup?.promise }")
+            heights.append(page.evaluate("document.documentElement.scrollHeight"))
+            elements = page.evaluate("document.querySelectorAll('*').length")
+    assert heights[0] <= LIMITS[name][0] and heights[1] <= LIMITS[name][1], heights
+    assert elements <= LARGE, elements
+
+
+def test_every_module_of_the_numerics_and_the_machinery_is_in_the_reference(root):
+    for page, folder in (("api.md", "qhlib"), ("api_book.md", "qhlib/book")):
+        text = (root / page).read_text("utf8")
+        names = {p.stem for p in (root / folder).glob("*.py")} - {"__init__"}
+        missing = {
+            n for n in names if f"automodule:: {folder.replace('/', '.')}.{n}\n" not in text
+        }
+        assert not missing, f"{page} lacks {missing}"
