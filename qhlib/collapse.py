@@ -36,11 +36,7 @@ class Collapse(NamedTuple):
     nc4: Tensor
 
 
-def measure(
-    H: Tensor,  # (S, n, d)
-    y: Tensor,  # (n,)
-    W: Tensor,  # (S, C, d)
-) -> Collapse:
+def measure(H: Tensor, y: Tensor, W: Tensor) -> Collapse:
     """Every measure of collapse for features H and head W; NC2 is that of the class means.
 
     Raises:
@@ -53,33 +49,24 @@ def measure(
     """
     if W.ndim != 3 or W.shape[0] != H.shape[0] or W.shape[-1] != H.shape[-1]:
         raise ValueError(
-            f"features {tuple(H.shape)} need a head of shape (S, C, d), got {tuple(W.shape)}"
+            f"features {tuple(H.shape)} need a head of shape (S, C, d), got {W.shape}"
         )
     M = centered_means(H, y)
     if M.shape[1] != W.shape[1]:
         raise ValueError(f"the labels hold {M.shape[1]} classes, the head has {W.shape[1]} rows")
-    return Collapse(
-        nc1(H, y),
-        nc1_pinv(H, y),
-        equinorm(M),
-        equiangle(M),
-        etf_distance(M),
-        nc3(M, W),
-        nc4(H, y, W),
-    )
+    of_means = equinorm(M), equiangle(M), etf_distance(M)
+    return Collapse(nc1(H, y), nc1_pinv(H, y), *of_means, nc3(M, W), nc4(H, y, W))
 
 
-def class_means(
-    H: Tensor,  # (S, n, d)
-    y: Tensor,  # (n,)
-) -> Tensor:  # (S, C, d)
+def class_means(H: Tensor, y: Tensor) -> Tensor:  # (S, C, d)
     """Mean feature of each class, ``mu_c = mean of h_i over y_i = c``, (S, C, d).
 
     Raises:
         ValueError: if the shapes do not fit, a class has no sample, or there are fewer than two
             classes.
 
-    >>> class_means(torch.tensor([[[0.0], [2.0], [5.0]]]), torch.tensor([0, 0, 1])).flatten().tolist()
+    >>> H = torch.tensor([[[0.0], [2.0], [5.0]]])
+    >>> class_means(H, torch.tensor([0, 0, 1])).flatten().tolist()
     [1.0, 5.0]
     """
     if H.ndim != 3 or y.shape != H.shape[1:2] or y.is_floating_point():
@@ -87,9 +74,7 @@ def class_means(
         raise ValueError(f"give features (S, n, d) and n integer classes, got {shapes}")
     counts = torch.bincount(y)
     if len(counts) < 2 or bool((counts == 0).any()):
-        raise ValueError(
-            f"every class 0..C-1 needs a sample and C >= 2, got the counts {counts.tolist()}"
-        )
+        raise ValueError(f"every class 0..C-1 needs a sample and C >= 2, got {counts.tolist()}")
     average = torch.nn.functional.one_hot(y).to(H.dtype) / counts
     return average.T @ H
 
@@ -97,7 +82,8 @@ def class_means(
 def centered_means(H: Tensor, y: Tensor) -> Tensor:  # (S, C, d)
     """Centred class means ``M = (mu_c - mu)_c`` with ``mu = (1/C) sum_c mu_c``, (S, C, d).
 
-    >>> centered_means(torch.tensor([[[0.0], [2.0], [5.0]]]), torch.tensor([0, 0, 1])).flatten().tolist()
+    >>> H = torch.tensor([[[0.0], [2.0], [5.0]]])
+    >>> centered_means(H, torch.tensor([0, 0, 1])).flatten().tolist()
     [-2.0, 2.0]
     """
     means = class_means(H, y)
@@ -133,24 +119,16 @@ def nc1_pinv(H: Tensor, y: Tensor) -> Tensor:  # (S,)
     >>> nc1_pinv(H, y).item(), nc1(H, y).item()
     (0.0, 81.0)
     """
-    M = centered_means(H, y)
-    _, C, d = M.shape
-    rank = min(C - 1, d)
-    _, s, Vt = torch.linalg.svd(M, full_matrices=False)
+    _, s, Vt = torch.linalg.svd(M := centered_means(H, y), full_matrices=False)
+    rank = min(M.shape[1] - 1, M.shape[2])
     residual = H - class_means(H, y)[:, y]
-    along = (residual @ Vt[:, :rank].mT).square().sum(1) / H.shape[
-        1
-    ]  # (S, rank): diagonal of V^T Sigma_W V
-    return (along / s[:, :rank].square()).sum(
-        1
-    )  # Sigma_B has eigenvalues s^2 / C: the factors C cancel
+    # the diagonal of V^T Sigma_W V; Sigma_B has eigenvalues s^2 / C: the factors C cancel
+    along = (residual @ Vt[:, :rank].mT).square().sum(1) / H.shape[1]  # (S, rank)
+    return (along / s[:, :rank].square()).sum(1)
 
 
-def equinorm(
-    V: Tensor,  # (S, C, d)
-) -> Tensor:  # (S,)
-    """NC2, norms: their coefficient of variation, ``std_c |v_c| / mean_c |v_c|`` (population std).
-    (S,)
+def equinorm(V: Tensor) -> Tensor:  # (S,)
+    """NC2, norms of V (S, C, d): ``std_c |v_c| / mean_c |v_c|`` with the population std. (S,)
 
     Papyan et al. (2020), for the centred class means and for the rows of the head.
 
@@ -162,7 +140,7 @@ def equinorm(
 
 
 def equiangle(V: Tensor) -> Tensor:  # (S,)
-    """NC2, angles: ``mean over c != c' of |cos(v_c, v_c') + 1/(C-1)|``. (S,)
+    """NC2, angles of V (S, C, d): ``mean over c != c' of |cos(v_c, v_c') + 1/(C-1)|``. (S,)
 
     Papyan et al. (2020). For C = 2 centred vectors are antipodal: zero for any features, no
     evidence.
@@ -177,11 +155,11 @@ def equiangle(V: Tensor) -> Tensor:  # (S,)
 
 
 def etf_distance(V: Tensor) -> Tensor:  # (S,)
-    """NC2 in one number: ``| G/|G|_F - (I - 11^T/C)/sqrt(C-1) |_F`` with the Gram matrix ``G = V
-    V^T``. (S,)
+    """NC2 in one number: ``| G/|G|_F - (I - 11^T/C)/sqrt(C-1) |_F`` with ``G = V V^T``. (S,)
 
-    Zero exactly when the rows of V are a simplex ETF, whatever its size and orientation. Our
-    choice: it joins the two conditions of Papyan et al. (2020), equal norms and equal angles.
+    V is (S, C, d). Zero exactly when the rows of V are a simplex ETF, whatever its size and
+    orientation. Our choice: it joins the two conditions of Papyan et al. (2020), equal norms and
+    equal angles.
 
     >>> round(etf_distance(torch.eye(2, dtype=torch.float64)[None]).item(), 6)  # sqrt(2 - sqrt(2))
     0.765367
@@ -192,12 +170,8 @@ def etf_distance(V: Tensor) -> Tensor:  # (S,)
     return torch.linalg.matrix_norm(gram / torch.linalg.matrix_norm(gram)[:, None, None] - simplex)
 
 
-def nc3(
-    M: Tensor,  # (S, C, d)
-    W: Tensor,  # (S, C, d)
-) -> Tensor:  # (S,)
-    """NC3, self-duality: ``| W/|W|_F - M/|M|_F |_F``, head against class means. (S,), between 0
-    and 2.
+def nc3(M: Tensor, W: Tensor) -> Tensor:  # (S,)
+    """NC3, self-duality: ``| W/|W|_F - M/|M|_F |_F``, head against class means, in [0, 2]. (S,)
 
     Papyan et al. (2020). The head is *not* centred: a common shift of its rows, which no margin
     sees, counts.
@@ -206,10 +180,8 @@ def nc3(
     >>> round(nc3(etf, 5 * etf).item(), 12), nc3(etf, -etf).item()
     (0.0, 2.0)
     """
-    return torch.linalg.matrix_norm(
-        W / torch.linalg.matrix_norm(W)[:, None, None]
-        - M / torch.linalg.matrix_norm(M)[:, None, None]
-    )
+    M, W = (A / torch.linalg.matrix_norm(A)[:, None, None] for A in (M, W))
+    return torch.linalg.matrix_norm(W - M)
 
 
 def nc4(H: Tensor, y: Tensor, W: Tensor) -> Tensor:  # (S,)
@@ -222,9 +194,8 @@ def nc4(H: Tensor, y: Tensor, W: Tensor) -> Tensor:  # (S,)
     >>> nc4(H, torch.tensor([0, 1]), H.flip(1)).item()
     1.0
     """
-    nearest = torch.cdist(
-        H, class_means(H, y), compute_mode="donot_use_mm_for_euclid_dist"
-    ).argmin(-1)
+    exact = "donot_use_mm_for_euclid_dist"
+    nearest = torch.cdist(H, class_means(H, y), compute_mode=exact).argmin(-1)
     return ((H @ W.mT).argmax(-1) != nearest).to(H.dtype).mean(-1)
 
 

@@ -77,8 +77,7 @@ def nearly_orthogonal(
 
     Raises:
         ValueError: if d < n, slope or slack or ratio or positive is out of range, or no inputs
-        have these inner
-        products (slack too large).
+            have these inner products (slack too large).
 
     Source: derived here; a Cholesky factor of the Gram matrix, in a random orthonormal basis.
 
@@ -88,30 +87,27 @@ def nearly_orthogonal(
     """
     positive = n // 2 if positive is None else positive
     if n < 2 or d < n:
-        raise ValueError(
-            f"n inputs with prescribed inner products need 2 <= n <= d, got n={n}, d={d}"
-        )
+        raise ValueError(f"prescribed inner products need 2 <= n <= d, got {n=}, {d=}")
     if not 0 < slope <= 1 or not slack >= 0 or not ratio >= 1 or not 0 <= positive <= n:
+        given = f"got {slope=}, {slack=}, {ratio=}, {positive=}"
         raise ValueError(
-            "slope must be in (0, 1], slack >= 0, ratio >= 1 and positive in [0, n], "
-            f"got slope={slope}, slack={slack}, ratio={ratio}, positive={positive}"
+            f"need slope in (0, 1], slack >= 0, ratio >= 1, positive in [0, n], {given}"
         )
     rng = generator(seed)
     y = torch.ones(n, dtype=torch.float64)
     y[positive:] = -1
     lengths = torch.linspace(1, ratio, n, dtype=torch.float64)[torch.randperm(n, generator=rng)]
-    if conflict:
-        off = -y[:, None] * y
-    else:
-        off = 2 * torch.rand(n, n, generator=rng, dtype=torch.float64) - 1
-        off = off.triu(1) + off.triu(1).T
+    off = -y[:, None] * y
+    if not conflict:
+        off = (2 * torch.rand(n, n, generator=rng, dtype=torch.float64) - 1).triu(1)
+        off = off + off.T
     off.fill_diagonal_(0)
     largest = slack * slope**3 / (3 * n * ratio**2)
     gram = off * (largest / off.abs().max()) + torch.diag(lengths**2)
     factor, failed = torch.linalg.cholesky_ex(gram)
     if failed:
         raise ValueError(
-            f"no inputs of lengths 1 to {ratio} have inner products as large as {largest:.3g}: lower slack"
+            f"no such inputs have inner products as large as {largest:.3g}: lower slack"
         )
     basis = torch.linalg.qr(torch.randn(d, n, generator=rng, dtype=torch.float64))[0]
     return Data(factor @ basis.T, y)
@@ -133,12 +129,9 @@ def orthogonality(X: Tensor, slope: float) -> float:
     gram = X @ X.T
     squares = gram.diagonal()
     largest = (gram - torch.diag(squares)).abs().max().item()
-    p = (
-        math.inf
-        if largest == 0
-        else squares.min().item() ** 2 / (squares.max().item() * len(X) * largest)
-    )
-    return p * slope**3 / 3
+    if largest == 0:
+        return math.inf
+    return squares.min().item() ** 2 / (squares.max().item() * len(X) * largest) * slope**3 / 3
 
 
 def separable_linear(n: int, d: int, seed: int = 0, gap: float = 0.1) -> Data:

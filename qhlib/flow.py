@@ -23,6 +23,7 @@ moves towards 1 means the step was too long.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -32,14 +33,7 @@ from scipy.optimize import brentq
 from torch import Tensor
 
 from qhlib.data import Data
-from qhlib.margins import (
-    Model,
-    hessian,
-    jacobian,
-    log_inverse_loss,
-    margins,
-    negative_gradient,
-)
+from qhlib.margins import Model, hessian, jacobian, log_inverse_loss, margins, negative_gradient
 from qhlib.params import Params, flatten, unflatten
 
 LANDING = 1e-9
@@ -92,7 +86,7 @@ class Stepper(Protocol):
 
     def run(
         self, flow: "Flow", at: Sequence[float] | None, until: float = math.inf
-    ) -> Iterator[np.ndarray]: ...
+    ) -> Iterator[np.ndarray | float]: ...
 
 
 def follow(
@@ -137,19 +131,13 @@ def follow(
     stepper = stepper or Euler()
     targets = None if at is None else [float(value) for value in at]
     if targets is None and not isinstance(stepper, _Explicit):
-        raise ValueError(
-            f"{type(stepper).__name__} needs the values of log(1/L) to stop at: give at"
-        )
-    if targets is not None and (
-        not targets or any(not b > a for a, b in zip(targets, targets[1:], strict=False))
-    ):
+        raise ValueError(f"{stepper} needs the values of log(1/L) to stop at: give at")
+    if targets is not None and (not targets or not all(b > a for a, b in pairwise(targets))):
         raise ValueError(f"at must be a non-empty increasing list of log(1/L), got {at!r}")
     flow = Flow(model, data, params, max_evaluations)
     if targets and (flow.ell > targets[0] + LANDING * max(1, abs(targets[0]))).any():
-        raise ValueError(
-            f"the flow starts at log(1/L) = {flow.ell.max():.6g}, above the first value of at, "
-            f"{targets[0]:.6g}"
-        )
+        top = f"{flow.ell.max():.6g}"
+        raise ValueError(f"the flow starts at log(1/L) = {top}, above the first of at, {at[0]}")
     for fidelity in stepper.run(flow, targets, until):
         yield flow.state(fidelity)
 
@@ -158,9 +146,12 @@ class Flow:
     """Where a flow is and what it has cost: the part that all steppers share.
 
     Attributes:
-        theta, q, ell, g: the current point: (S, p), margins (S, k), log(1/L) as an array (S,),
-        gradient.
-        steps, evaluations: so far.
+        theta: the current point, flat, (S, p).
+        q: its margins (S, k), or None until they are wanted.
+        ell: its log(1/L), an array (S,).
+        g: the gradient of ell there, (S, p).
+        steps: taken so far.
+        evaluations: made so far.
     """
 
     def __init__(self, model: Model, data: Data, params: Params, max_evaluations: int):
@@ -172,10 +163,8 @@ class Flow:
     def count(self) -> None:
         """One more evaluation; raises :class:`FlowError` at the limit."""
         if self.evaluations >= self.limit:
-            raise self.stop(
-                f"The limit of {self.limit} evaluations was reached: raise max_evaluations, or ask for a "
-                "smaller log(1/L)."
-            )
+            why = f"The limit of {self.limit} evaluations was reached"
+            raise self.stop(f"{why}: raise max_evaluations, or ask for a smaller log(1/L).")
         self.evaluations += 1
 
     def evaluate(self, theta: Tensor) -> tuple[Tensor, np.ndarray, Tensor]:
@@ -186,7 +175,7 @@ class Flow:
 
     def settle(self, vector: np.ndarray) -> None:
         """Make the (p,) array of a single seed the current point."""
-        self.theta, self.q = self.tensor(vector), None
+        self.theta, self.q = self.tensor(vector.copy()), None
 
     def tensor(self, vector: np.ndarray) -> Tensor:  # (1, p)
         """A (p,) array as stacked flat parameters, where the parameters lie."""
@@ -199,10 +188,8 @@ class Flow:
             with torch.no_grad():
                 self.q = margins(self.model, self.data, params)
             self.ell = _host(log_inverse_loss(self.q))
-        ell, fidelity = (
-            torch.as_tensor(value, dtype=self.theta.dtype, device=self.theta.device)
-            for value in (self.ell, np.broadcast_to(fidelity, self.ell.shape).copy())
-        )
+        ell = torch.as_tensor(self.ell, dtype=self.theta.dtype, device=self.theta.device)
+        fidelity = ell.new_tensor(fidelity).expand_as(ell)
         return State(ell, self.q, params, self.steps, self.evaluations, fidelity)
 
     def stop(self, why: str) -> FlowError:
@@ -241,48 +228,40 @@ class _Explicit:
             yield np.ones_like(flow.ell)
         for goal in [until] if at is None else at:
             while True:
-                remaining = goal - flow.ell
-                near = LANDING * max(1.0, abs(goal))
-                done = remaining <= 0 if at is None else np.abs(remaining) <= near
+                left = goal - flow.ell
+                done = left <= 0 if at is None else np.abs(left) <= LANDING * max(1.0, abs(goal))
                 if done.all():
                     break
-                length, size = (
-                    _host(torch.linalg.vector_norm(t, dim=1)) for t in (flow.g, flow.theta)
-                )
+                length, size = (_host(t.norm(dim=1)) for t in (flow.g, flow.theta))
                 if not (np.isfinite(flow.ell).all() and np.isfinite(length).all()):
-                    raise flow.stop(
-                        "A margin or gradient is no longer finite: start closer to the data's scale or take "
-                        "a smaller step."
-                    )
+                    raise flow.stop("A number is no longer finite: take smaller data or steps.")
                 if (~done & (length == 0)).any():
-                    raise flow.stop(
-                        "The gradient vanished for a seed: it sits at a critical point, start it elsewhere."
-                    )
-                want = np.where(done, 0.0, own if at is None else np.minimum(own, remaining))
-                # relative motion first: far from separation 1/|g|^2 would throw theta across the
-                # landscape
+                    raise flow.stop("The gradient vanished for a seed: start it elsewhere.")
+                want = np.where(done, 0.0, own if at is None else np.minimum(own, left))
+                # far from separation 1/|g|^2 would throw theta across the landscape
                 want = np.minimum(want, _positive(self.stretch * size * length, np.inf))
                 square = _positive(length, 1.0) ** 2
                 trial, found, accept, own = self.attempt(flow, want, own, size, square)
                 own, accept = np.where(done, self.step, own), accept | done
+                self.take(flow, trial, found, accept)
                 clock = clock + want * accept
-                flow.steps += 1
-                if accept.all():
-                    flow.theta, (flow.q, flow.ell, flow.g) = trial, found
-                else:
-                    keep = torch.as_tensor(accept, device=trial.device)[:, None]
-                    flow.theta = torch.where(keep, trial, flow.theta)
-                    flow.q, flow.g = (
-                        torch.where(keep, new, old)
-                        for new, old in ((found[0], flow.q), (found[2], flow.g))
-                    )
-                    flow.ell = np.where(accept, found[1], flow.ell)
                 if at is None:
                     yield _ratio(flow.ell - risen, clock)
                     clock, risen = np.zeros_like(clock), flow.ell
             if at is not None:
                 yield _ratio(flow.ell - risen, clock)
                 clock, risen = np.zeros_like(clock), flow.ell
+
+    @staticmethod
+    def take(flow, trial, found, accept) -> None:
+        """Move the seeds that accept."""
+        flow.steps += 1
+        if not accept.all():
+            keep = torch.as_tensor(accept, device=trial.device)[:, None]
+            trial = torch.where(keep, trial, flow.theta)
+            q, g = torch.where(keep, found[0], flow.q), torch.where(keep, found[2], flow.g)
+            found = q, np.where(accept, found[1], flow.ell), g
+        flow.theta, (flow.q, flow.ell, flow.g) = trial, found
 
 
 def _ratio(rise: np.ndarray, clock: np.ndarray) -> np.ndarray:
@@ -329,7 +308,8 @@ class Heun(_Explicit):
 
     Attributes:
         tol: relative local error per step, in (0, 1).
-        step, stretch: as in :class:`Euler`.
+        step: as in :class:`Euler`.
+        stretch: as in :class:`Euler`.
 
     >>> Heun(1e-4).tol
     0.0001
@@ -364,8 +344,7 @@ class Heun(_Explicit):
 def _one_seed(flow: Flow, stepper: Stepper) -> np.ndarray:
     """The flow's (p,) array; refuses stacked seeds."""
     if len(flow.ell) != 1:
-        name = type(stepper).__name__
-        raise ValueError(f"{name} takes one seed, got {len(flow.ell)}: loop over them")
+        raise ValueError(f"{stepper} takes one seed, got {len(flow.ell)}: loop over them")
     return _host(flow.theta[0])
 
 
@@ -430,50 +409,42 @@ class Implicit:
 
         ell, g, velocity = look(start)
         if not (ell > 0 and start @ g > 0):
-            raise ValueError(
-                "Implicit starts where the data are separated: use Far, or Heun up to there"
-            )
-        # the solver never gets as far as this bound: the loop leaves when the last target is
-        # passed
-        solver = SOLVERS[self.method](
-            lambda _x, vector: look(vector)[2],
-            0.0,
-            start,
-            1e6,
-            rtol=rtol,
-            atol=rtol * np.linalg.norm(start) / math.sqrt(start.size),
-            jac=field_jacobian,
-            max_step=self.max_step,
-            first_step=min(1e-3, self.max_step),
-        )
+            raise ValueError("Implicit starts where the data are separated: use Far or Heun first")
+        atol = rtol * np.linalg.norm(start) / math.sqrt(start.size)
+        tolerances = {"rtol": rtol, "atol": atol, "max_step": self.max_step}
+        tolerances["first_step"] = min(1e-3, self.max_step)
+        # the solver never gets as far as 1e6: the loop leaves when the last target is passed
+        field = lambda _x, vector: look(vector)[2]  # noqa: E731
+        solver = SOLVERS[self.method](field, 0.0, start, 1e6, jac=field_jacobian, **tolerances)
         slope, risen, promised = g @ velocity / ell, 0.0, 0.0  # slope of log ell in x
         for target in at:
             while ell < target:
                 before, first = ell, slope
-                # far-off trial points of the Newton iteration may overflow; the solver rejects
-                # them itself
-                with np.errstate(all="ignore"):
-                    message = solver.step()
-                flow.steps += 1
-                if solver.status == "failed":
-                    raise flow.stop(f"{self.method} gave up ({message}): use a smaller max_step.")
+                _step(flow, solver)
                 ell, g, velocity = look(solver.y)
                 rise, slope = math.log(ell / before) if ell > 0 else math.nan, g @ velocity / ell
                 due = 0.5 * (solver.t - solver.t_old) * (first + slope)
                 if not abs(rise - due) <= 0.02 * due + 10 * rtol:
-                    raise flow.stop(
-                        f"{self.method} left the flow: use a smaller rtol or max_step."
-                    )
+                    raise flow.stop(f"{self.method} left the flow: lower rtol or max_step.")
                 risen, promised = risen + rise, promised + due
-                flow.settle(solver.y.copy())
+                flow.settle(solver.y)
             if solver.t > 0:
                 # x as a cubic of log ell: its value and slope are known at both ends of the step
                 u = math.log(target / before) / rise
                 guess = (1 - u) ** 2 * (1 + 2 * u) * solver.t_old + u**2 * (3 - 2 * u) * solver.t
                 guess += u * (1 - u) * rise * ((1 - u) / first - u / slope)
                 flow.settle(_land(look, solver, target, guess))
-            yield np.array([risen / promised if promised > 0 else 1.0])
+            yield risen / promised if promised > 0 else 1.0
             risen = promised = 0.0
+
+
+def _step(flow: Flow, solver: scipy.integrate.OdeSolver) -> None:
+    """One step of a solver."""
+    with np.errstate(all="ignore"):  # far-off trial points may overflow; it rejects them itself
+        message = solver.step()
+    flow.steps += 1
+    if solver.status == "failed":
+        raise flow.stop(f"{type(solver).__name__} gave up ({message}): change rtol or max_step.")
 
 
 def _land(look, solver, target: float, x: float) -> np.ndarray:
@@ -500,9 +471,10 @@ def affine_margins(
     would agree only by accident.
 
     >>> data = Data(torch.eye(2).double(), torch.ones(2).double())
-    >>> affine_margins(lambda p, X: p["w"] @ X.T, data, {"w": torch.ones(1, 2).double()})[1].tolist()
+    >>> w = {"w": torch.ones(1, 2).double()}
+    >>> affine_margins(lambda p, X: p["w"] @ X.T, data, w)[1].tolist()
     [[1.0, 0.0], [0.0, 1.0]]
-    >>> affine_margins(lambda p, X: p["w"] ** 2 @ X.T, data, {"w": torch.ones(1, 2).double()}) is None
+    >>> affine_margins(lambda p, X: p["w"] ** 2 @ X.T, data, w) is None
     True
     """
     theta = flatten(params).detach()
@@ -511,9 +483,8 @@ def affine_margins(
         rng = torch.Generator().manual_seed(0)
         away = length * torch.randn(theta.shape, generator=rng, dtype=theta.dtype).to(theta.device)
         there = margins(model, data, unflatten(theta + away, params))[0].detach()
-        if not torch.allclose(
-            there, q + J @ away[0], rtol=1e-10, atol=1e-10 * float(J.abs().max())
-        ):
+        close = {"rtol": 1e-10, "atol": 1e-10 * float(J.abs().max())}
+        if not torch.allclose(there, q + J @ away[0], **close):
             return None
     return _host(q - J @ theta[0]), _host(J)
 
@@ -549,95 +520,67 @@ class Affine:
             raise ValueError("the margins are not affine in the parameters: use Far or Implicit")
         q0, J = affine
 
-        def look(vector: np.ndarray) -> tuple[float, np.ndarray]:
-            """ell and the weights."""
+        def look(vector: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+            """ell, its gradient and the weights."""
             flow.count()
             q = q0 + J @ vector
             low = q.min()
             w = np.exp(low - q)
             total = w.sum()
-            return low - math.log(total), w / total
+            w /= total
+            return low - math.log(total), w @ J, w
 
-        def hessian(g: np.ndarray, w: np.ndarray) -> np.ndarray:
-            return np.outer(g, g) - (J.T * w) @ J
+        def solver_from(vector, span, rtol, late):
+            def field(x, vector):
+                g = look(vector)[1]
+                return math.exp(x) / (g @ g) * g if late else g
 
-        def its_jacobian(vector: np.ndarray) -> np.ndarray:
-            w = look(vector)[1]
-            return hessian(w @ J, w)
+            def field_jacobian(x, vector):
+                _, g, w = look(vector)
+                H, gg = np.outer(g, g) - (J.T * w) @ J, g @ g
+                return math.exp(x) * (H / gg - 2 * np.outer(g, H @ g) / gg**2) if late else H
 
-        def in_loss_time(x: float, vector: np.ndarray) -> np.ndarray:
-            g = look(vector)[1] @ J
-            return (math.exp(x) / (g @ g)) * g
-
-        def jacobian_in_loss_time(x: float, vector: np.ndarray) -> np.ndarray:
-            w = look(vector)[1]
-            g = w @ J
-            H, gg = hessian(g, w), g @ g
-            return math.exp(x) * (H / gg - 2 * np.outer(g, H @ g) / gg**2)
-
-        def solver_from(vector, field, jac, span, rtol, **more):
-            # first_step: LSODA's own guess can jump over the whole beginning
             atol = self.rtol * max(np.linalg.norm(vector), 1e-3) / math.sqrt(J.shape[1])
-            first = min(1e-3, span)
-            tolerances = {"rtol": rtol, "atol": atol, "first_step": first}
-            return SOLVERS["LSODA"](field, 0.0, vector, span, jac=jac, **tolerances, **more)
+            # first_step: LSODA's own guess can jump over the whole beginning
+            tolerances = {"rtol": rtol, "atol": atol, "first_step": min(1e-3, span)}
+            tolerances["max_step"] = 0.5 if late else np.inf
+            return SOLVERS["LSODA"](field, 0.0, vector, span, jac=field_jacobian, **tolerances)
 
         ell, solver = look(vector)[0], None
         for target in [*(value for value in at if value < 1), 1.0]:
             while ell < target:
-                # what is wrong before separation is forgotten after it: a looser tolerance changes
-                # no digit that is tested
-                solver = solver or solver_from(
-                    vector,
-                    lambda _s, v: look(v)[1] @ J,
-                    lambda _s, v: its_jacobian(v),
-                    1e9,
-                    max(self.rtol, 1e-4),
-                )
-                solver.step()
-                flow.steps += 1
-                if solver.status != "running":
-                    raise flow.stop("LSODA did not separate the data: are they separable?")
-                flow.settle(solver.y.copy())
+                # errors from before separation are forgotten after it: a looser tolerance will do
+                solver = solver or solver_from(vector, 1e9, max(self.rtol, 1e-4), False)
+                _step(flow, solver)
+                if solver.status == "finished":
+                    raise flow.stop("The data were not separated: are they separable?")
+                flow.settle(solver.y)
                 ell = look(solver.y)[0]
             if solver:
                 dense = solver.dense_output()
-                low, high = solver.t_old, solver.t
-                root = brentq(lambda s: look(dense(s))[0] - target, low, high, xtol=1e-15)  # noqa: B023
-                vector = dense(root)
+                miss = lambda s: look(dense(s))[0] - target  # noqa: B023, E731
+                vector = dense(brentq(miss, solver.t_old, solver.t, xtol=1e-15))
             if target < 1:
                 flow.settle(vector)
-                yield np.ones(1)
-        late = [value for value in at if value >= 1]
-        if not late:
-            return
-        ell0 = look(vector)[0]
+                yield 1.0
+        ell0, late = look(vector)[0], [value for value in at if value >= 1]
         clocks = [math.log1p(max(target - ell0, 0.0)) for target in late]
-        span = clocks[-1] or 1.0
-        solver = solver_from(
-            vector, in_loss_time, jacobian_in_loss_time, span, self.rtol, max_step=0.5
-        )
-        fidelity = 1.0
+        fidelity, span = 1.0, max([*clocks, 0.0]) or 1.0
+        solver = solver_from(vector, span, self.rtol, True)
         for clock, target in zip(clocks, late, strict=True):
             while solver.t * (1 + 1e-14) < clock:
-                # trial points of the corrector may overflow; the solver rejects them itself
-                with np.errstate(all="ignore"):
-                    message = solver.step()
-                flow.steps += 1
-                if solver.status == "failed":
-                    raise flow.stop(f"LSODA gave up ({message}): use another rtol.")
+                _step(flow, solver)
                 fidelity = look(solver.y)[0] / (ell0 + math.expm1(solver.t))
                 if not abs(fidelity - 1) <= 1e-3:
                     raise flow.stop("LSODA left the flow: use a smaller rtol.")
-                flow.settle(solver.y.copy())
+                flow.settle(solver.y)
             point = solver.dense_output()(clock) if clock else vector
             # the solver's ell is off by its tolerance; a step along the flow lands exactly
             for _ in range(3):
-                ell, w = look(point)
-                g = w @ J
+                ell, g, _w = look(point)
                 point = point + (target - ell) / (g @ g) * g
             flow.settle(point)
-            yield np.array([fidelity])
+            yield fidelity
 
 
 @dataclass(frozen=True)
@@ -649,7 +592,9 @@ class Far:
 
     Attributes:
         begin: an ell at which the data are separated, > 0.
-        rtol, method, max_step: as in :class:`Implicit` (and rtol as in :class:`Affine`).
+        rtol: as in :class:`Implicit`, or as in :class:`Affine`.
+        method: as in :class:`Implicit`.
+        max_step: as in :class:`Implicit`.
 
     >>> data = Data(torch.eye(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64))
     >>> start = {"w": torch.tensor([[0.5, 0.7]], dtype=torch.float64)}
@@ -671,10 +616,8 @@ class Far:
             yield from Affine(self.rtol or 1e-6).run(flow, at)
             return
         early = [value for value in at if value <= self.begin]
-        if early:
-            yield from Heun(1e-3).run(flow, early)
+        yield from Heun(1e-3).run(flow, early)
         if len(early) < len(at):
             if flow.ell[0] < self.begin:
-                for _ in Heun(1e-3).run(flow, [self.begin]):
-                    pass
+                next(Heun(1e-3).run(flow, [self.begin]))
             yield from implicit.run(flow, at[len(early) :])

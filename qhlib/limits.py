@@ -1,6 +1,6 @@
 """From the flow to a certified limit: the KKT residual, and the polish of smooth models.
 
-Conventions. The limit problem of a Lambda-quasi-homogeneous model is
+Conventions. The limit problem of a Lambda-quasi-homogeneous model is ::
 
     (P)   min 1/2 |theta|^2_{Lambda_max}   such that   q_i(theta) >= 1 for all i,
 
@@ -19,6 +19,7 @@ to the margin is concave, so the problem is convex in it and kinks are exact con
 ``c_ij > 0`` it is convex, and the side that the flow is on is kept.
 """
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,26 +47,20 @@ class Certificate:
 
     Attributes:
         residual: ``|P theta - J^T mu| / |P theta|``, with the gradients chosen in the Clarke
-        subdifferential,
-        (S,). complementarity: ``sum_i mu_i (q_i - 1) / |P theta|^2``, (S,). At a KKT point ``|P
-        theta|^2 = sum_i mu_i``. multipliers: mu >= 0, (S, k), for the point at unit margin.
-        shares: per seed the s in [0, 1] of each kink, (K,).
+            subdifferential, (S,).
+        complementarity: ``sum_i mu_i (q_i - 1) / |P theta|^2``, (S,). At a KKT point ``|P theta|^2
+            = sum_i mu_i``.
+        multipliers: mu >= 0, (S, k), for the point at unit margin.
     """
 
     residual: Tensor
     complementarity: Tensor
     multipliers: Tensor
-    shares: tuple[np.ndarray, ...] = ()
 
     @property
     def worst(self) -> Tensor:
         """The larger of residual and complementarity, (S,)."""
         return torch.maximum(self.residual, self.complementarity)
-
-    @property
-    def support(self) -> Tensor:
-        """Which margins carry a multiplier (above 1e-9 of the largest), (S, k)."""
-        return self.multipliers > 1e-9 * self.multipliers.amax(1, keepdim=True)
 
 
 @dataclass(frozen=True)
@@ -75,8 +70,7 @@ class Limit:
     Attributes:
         params: the points, at unit margin, stacked (S, ...).
         certificate: their KKT residuals, computed anew from the points alone.
-        margin: ``q_min / |theta_top|^{1/lambda_max}``, the quantity that the limit maximises,
-        (S,).
+        margin: ``q_min / |theta_top|^{1/lambda_max}``, what the limit maximises, (S,).
         angle: between the flow's and the limit's normalised parameters, in radians, (S,).
         certified: whether ``certificate.worst <= CERTIFIED``, (S,) bool.
         reason: per seed a sentence on how the polish ended.
@@ -90,23 +84,8 @@ class Limit:
     reason: tuple[str, ...]
 
 
-def one_seed(data: Data, params: Params, seed: int) -> tuple[Data, Params]:
-    """Data and parameters of one of the stacked seeds, still stacked (S = 1).
-
-    >>> one_seed(Data(torch.ones(2, 3, 4), torch.ones(3)), {"w": torch.ones(2, 5)}, 1)[0].X.shape
-    torch.Size([1, 3, 4])
-    """
-    X = data.X[seed : seed + 1] if data.X.ndim == 3 else data.X
-    return Data(X, data.y), {name: t[seed : seed + 1] for name, t in params.items()}
-
-
 def kkt_residual(
-    model: Model,
-    data: Data,
-    params: Params,
-    rates: Rates,
-    *,
-    kinks: KinkFinder | None = None,
+    model: Model, data: Data, params: Params, rates: Rates, *, kinks: KinkFinder | None = None
 ) -> Certificate:
     """Scale-free KKT residual of (P), ``min over mu >= 0 of |P theta - J^T mu|^2 / |P theta|^2 +
     complementarity^2``.
@@ -118,19 +97,23 @@ def kkt_residual(
     nu_ij <= mu_i``. (Without, at a kink, the residual of a KKT point can be anything.)
 
     Args:
+        model: scores ``model(params, X)``.
+        data: inputs and labels.
+        params: the stacked points (S, ...).
+        rates: Lambda, as in :mod:`qhlib.homogeneity`.
         kinks: finds the generators at the unit-margin point, e.g. :func:`leaky_relu_kinks`.
 
     Raises:
         ValueError: if a seed does not separate the data, its top-rate block is zero, or kinks and
-        seeds
-        differ.
+            seeds differ.
 
     Source: approximate KKT points as in Lyu & Li (2020), as we recall them; normalisation and
     Clarke form derived.
 
     >>> data = Data(torch.eye(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64))
     >>> linear = lambda p, X: p["w"] @ X.T
-    >>> here = kkt_residual(linear, data, {"w": torch.tensor([[3.0, 3.0]], dtype=torch.float64)}, {"w": 1.0})
+    >>> point = {"w": torch.tensor([[3.0, 3.0]], dtype=torch.float64)}
+    >>> here = kkt_residual(linear, data, point, {"w": 1.0})
     >>> round(here.residual.item(), 12), here.multipliers.tolist()
     (0.0, [[1.0, 1.0]])
     """
@@ -148,32 +131,20 @@ def kkt_residual(
         v = P * theta[s]
         size = np.linalg.norm(v)
         if not size > 0:
-            raise ValueError(
-                "the top-rate parameters of a seed are zero: problem (P) has no cost there"
-            )
+            raise ValueError("the top-rate parameters of a seed are zero: (P) has no cost there")
         # columns in units in which the multipliers of a KKT point sum to one
         slack = q[s] - 1
         sample, direction = found[s] or (np.zeros(0, int), np.zeros((0, v.size)))
-        columns = np.vstack(
-            [np.hstack([J[s].T, direction.T]) * size, np.r_[slack, np.zeros(len(sample))]]
-        )
-        solution = _cone_least_squares(columns, np.r_[v / size, 0.0], len(slack), sample)
-        gap = columns @ solution - np.r_[v / size, 0.0]
-        mu, nu = solution[: len(slack)], solution[len(slack) :]
-        share = np.divide(nu, mu[sample], out=np.zeros_like(nu), where=mu[sample] > 0)
-        rows.append((np.linalg.norm(gap[:-1]), abs(gap[-1]), mu * size**2, share))
-    as_tensor = lambda values: torch.as_tensor(np.stack(values), dtype=torch.float64)  # noqa: E731
-    residual, gap, mu, shares = zip(*rows, strict=True)
-    return Certificate(as_tensor(residual), as_tensor(gap), as_tensor(mu), shares)
+        last, target = np.r_[slack, np.zeros(len(sample))], np.r_[v / size, 0.0]
+        columns = np.vstack([np.hstack([J[s].T, direction.T]) * size, last])
+        solution = _cone_least_squares(columns, target, len(slack), sample)
+        gap, mu = columns @ solution - target, solution[: len(slack)]
+        rows.append((np.linalg.norm(gap[:-1]), abs(gap[-1]), mu * size**2))
+    return Certificate(*(torch.as_tensor(np.stack(part)) for part in zip(*rows, strict=True)))
 
 
 def polish_smooth(
-    model: Model,
-    data: Data,
-    params: Params,
-    rates: Rates,
-    *,
-    max_evaluations: int = 200,
+    model: Model, data: Data, params: Params, rates: Rates, *, max_evaluations: int = 200
 ) -> Limit:
     """From a flow past separation to the KKT point of (P) next to it, for smooth
     (quasi-)homogeneous models.
@@ -200,14 +171,13 @@ def polish_smooth(
     (0.707106781, True)
     """
     points, reasons = [], []
-    for s in range(flatten(params).shape[0]):
-        own, start = one_seed(data, params, s)
-        start = unit_margin(model, own, start, rates)
+    for s in range(len(flatten(params))):
+        own = data._replace(X=data.X[s : s + 1]) if data.X.ndim == 3 else data
+        start = unit_margin(model, own, {name: t[s : s + 1] for name, t in params.items()}, rates)
         point, reason = _solve_kkt(model, own, start, rates, max_evaluations)
-        points.append(point)
+        points.append(torch.as_tensor(point))
         reasons.append(reason)
-    stacked = {name: torch.cat([point[name] for point in points]) for name in params}
-    return _as_limit(model, data, params, stacked, rates, reasons)
+    return _as_limit(model, data, params, unflatten(torch.stack(points), params), rates, reasons)
 
 
 def _as_limit(
@@ -227,130 +197,91 @@ def _as_limit(
     certified = certificate.worst <= CERTIFIED
     size = (flatten(points)[:, top]).norm(dim=1)
     apart = angle(flatten(normalize(flow, rates)[0]), flatten(normalize(points, rates)[0]))
+    worst = zip(reasons, certified, certificate.worst, strict=True)
     verdict = [
-        f"{reason} {'Certified' if ok else 'Not certified'}: KKT residual {r:.1e}, complementarity {c:.1e}."
-        for reason, ok, r, c in zip(
-            reasons, certified, certificate.residual, certificate.complementarity, strict=True
-        )
+        f"{reason} {'Certified' if ok else 'Not certified'}: {w:.1e}." for reason, ok, w in worst
     ]
     return Limit(points, certificate, size ** (-1 / largest), apart, certified, tuple(verdict))
 
 
-def _solve_kkt(
-    model: Model, data: Data, start: Params, rates: Rates, max_evaluations: int
-) -> tuple[Params, str]:
-    """The KKT point next to ``start`` (S = 1, unit margin), and a sentence on how the solver
-    ended."""
+def _solve_kkt(model, data, start, rates, max_evaluations) -> tuple[np.ndarray, str]:
+    """The KKT point next to ``start`` (S = 1, unit margin), and how the solver ended."""
     largest, top = top_rate(start, rates)
-    theta0 = flatten(start)[0].detach().cpu().numpy()
-    p, P = theta0.size, largest * top.cpu().numpy()
-    size = np.linalg.norm(P * theta0)
-    at = lambda vector: unflatten(torch.as_tensor(vector, dtype=torch.float64)[None], start)  # noqa: E731
-    q = margins(model, data, start)[0].detach().numpy()
-    mu0 = kkt_residual(model, data, start, rates).multipliers[0].numpy() / size**2
+    best = flatten(start)[0].detach().cpu().numpy()
+    p, P = best.size, largest * top.cpu().numpy()
+    size = np.linalg.norm(P * best)
+
+    def look(vector: np.ndarray) -> tuple[Params, np.ndarray]:
+        here = unflatten(torch.as_tensor(vector, dtype=torch.float64)[None], start)
+        return here, margins(model, data, here)[0].detach().numpy()
+
+    def equations(x: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+        (here, q), m = look(x[:p]), x[p:]
+        J, slack = jacobian(model, data, here)[0].numpy()[chosen], q[chosen] - 1
+        return np.r_[P * x[:p] / size - size * (J.T @ m), np.hypot(m, slack) - m - slack]
+
+    def derivative(x: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+        (here, q), m = look(x[:p]), x[p:]
+        J, slack = jacobian(model, data, here)[0].numpy()[chosen], q[chosen] - 1
+        curvature = hessian(model, data, here, lambda q: q[:, chosen] @ torch.as_tensor(m)).numpy()
+        r = np.hypot(m, slack)
+        along_m, along_q = (
+            np.divide(v, r, out=np.full_like(r, 0.5**0.5), where=r > 0) - 1 for v in (m, slack)
+        )
+        first = np.hstack([np.diag(P) / size - size * curvature, -size * J.T])
+        return np.vstack([first, np.hstack([along_q[:, None] * J, np.diag(along_m)])])
+
+    q = look(best)[1]
+    mu = kkt_residual(model, data, start, rates).multipliers[0].numpy() / size**2
     # at a flow's end the active margins lie within O(1/ell) of the smallest one
     few = np.argsort(q, kind="stable")[: 2 * p + 20]
-    chosen = np.union1d(few[q[few] <= 1.5], np.flatnonzero(mu0 > 1e-12))
-    best = theta0
+    chosen = np.union1d(few[q[few] <= 1.5], np.flatnonzero(mu > 1e-12))
+    options = {"method": "lm", "xtol": 1e-15, "ftol": 1e-15, "gtol": 1e-15}
+    options |= {"jac": derivative, "max_nfev": max_evaluations}
     for _ in range(20):
-
-        def equations(x: np.ndarray, chosen: np.ndarray = chosen) -> np.ndarray:
-            here, m = at(x[:p]), x[p:]
-            q = margins(model, data, here)[0].detach().numpy()[chosen]
-            J = jacobian(model, data, here)[0].numpy()[chosen]
-            return np.r_[P * x[:p] / size - size * (J.T @ m), np.hypot(m, q - 1) - m - (q - 1)]
-
-        def derivative(x: np.ndarray, chosen: np.ndarray = chosen) -> np.ndarray:
-            here, m = at(x[:p]), x[p:]
-            q = margins(model, data, here)[0].detach().numpy()[chosen]
-            J = jacobian(model, data, here)[0].numpy()[chosen]
-            weights = torch.as_tensor(m)
-            curvature = hessian(model, data, here, lambda q: q[:, chosen] @ weights).numpy()
-            r = np.hypot(m, q - 1)
-            along_m = np.divide(m, r, out=np.full_like(r, 0.5**0.5), where=r > 0) - 1
-            along_q = np.divide(q - 1, r, out=np.full_like(r, 0.5**0.5), where=r > 0) - 1
-            return np.block(
-                [
-                    [np.diag(P) / size - size * curvature, -size * J.T],
-                    [along_q[:, None] * J, np.diag(along_m)],
-                ]
-            )
-
-        out = least_squares(
-            equations,
-            np.r_[best, np.maximum(mu0[chosen], 1e-12)],
-            jac=derivative,
-            method="lm",
-            xtol=1e-15,
-            ftol=1e-15,
-            gtol=1e-15,
-            max_nfev=max_evaluations,
-        )
+        guess = np.r_[best, np.maximum(mu[chosen], 1e-12)]
+        out = least_squares(equations, guess, args=(chosen,), **options)
         worst = np.abs(out.fun).max()
         if np.linalg.norm(P * out.x[:p]) < 1e-6 * size:
-            return at(theta0), (
-                "The top-rate parameters shrink to zero: the data can be separated without them, so problem "
-                "(P) does not select the limit."
-            )
+            return best, "The top-rate parameters shrink to zero: (P) does not select the limit."
         if not worst < 1e-7:
-            return at(best), (
-                f"The polish stopped at a KKT equation violated by {worst:.1e} after {out.nfev} evaluations: "
-                "follow the flow further first."
-            )
-        best = out.x[:p]
-        mu0 = np.zeros(q.size)
-        mu0[chosen] = out.x[p:]
-        q = margins(model, data, at(best))[0].detach().numpy()
-        missed = np.setdiff1d(np.flatnonzero(q < 1 - 1e-9), chosen)
+            count = f"{worst:.1e} after {out.nfev} evaluations: follow the flow further first."
+            return best, f"The polish stopped at a KKT equation violated by {count}"
+        best, mu[:] = out.x[:p], 0
+        mu[chosen] = out.x[p:]
+        missed = np.setdiff1d(np.flatnonzero(look(best)[1] < 1 - 1e-9), chosen)
         if not missed.size:
-            return at(best), f"The KKT equations were solved to {worst:.1e}."
+            return best, f"The KKT equations were solved to {worst:.1e}."
         chosen = np.union1d(chosen, missed)
-    return at(
-        best
-    ), "Margins kept falling below 1 when others were solved for: follow the flow further first."
+    return best, "Margins kept falling below 1 as others were solved for: follow the flow further."
 
 
 def _cone_least_squares(
     columns: np.ndarray, target: np.ndarray, k: int, sample: np.ndarray
 ) -> np.ndarray:
-    """``min |columns x - target|`` over x = (mu, nu), mu >= 0 (k,), ``0 <= nu_j <=
-    mu_{sample_j}``."""
-    if len(target) > columns.shape[1] + 1:  # only the triangle matters, so p never does
-        triangle = qr(np.column_stack([columns, target]), mode="r", check_finite=False)[0][
-            : columns.shape[1] + 1
-        ]
+    """``min |columns x - target|`` over the nested x = (mu, nu) of :mod:`qhlib.convex`."""
+    few = columns.shape[1] + 1
+    if len(target) > few:  # only the triangle matters, so p never does
+        triangle = qr(np.column_stack([columns, target]), mode="r", check_finite=False)[0][:few]
         columns, target = triangle[:, :-1], triangle[:, -1]
     if not len(sample):
-        try:
+        # the active-set method may cycle on dependent columns; the interior-point one does not
+        with contextlib.suppress(RuntimeError):
             return nnls(columns, target, maxiter=30 * max(k, 30))[0]
-        except (
-            RuntimeError
-        ):  # the active-set method may cycle on dependent columns; the interior-point one does not
-            pass
-    return _interior_point(columns, target, k, sample)
-
-
-def _interior_point(
-    columns: np.ndarray, target: np.ndarray, k: int, sample: np.ndarray
-) -> np.ndarray:
-    """The same by Clarabel on the normal equations, then one correction by least squares (to
-    rounding)."""
     x = nested_qp(columns.T @ columns, columns.T @ target, k, sample)[0]
-    # a solver's status is no certificate: the caller computes the residual of whatever feasible
-    # point comes back
+    # the normal equations lose half the digits: one correction by least squares on the face. A
+    # solver's status is no certificate: the caller computes the residual of whatever comes back.
     near = 1e-7 * max(x[:k].max(), 1e-300)
     zero, full = x <= near, (x[k:] >= x[:k][sample] - near) & (x[k:] > near)
     basis = free_basis(zero, full, k, sample)
     moved = x + basis @ np.linalg.lstsq(columns @ basis, target - columns @ x, rcond=1e-12)[0]
     mu = np.maximum(moved[:k], 0)
     moved = np.r_[mu, np.clip(moved[k:], 0, mu[sample])]
-    error = lambda z: np.linalg.norm(columns @ z - target)  # noqa: E731
-    return moved if error(moved) < error(x) else x
+    return min(moved, x, key=lambda z: np.linalg.norm(columns @ z - target))
 
 
 def leaky_relu_kinks(data: Data, a: Tensor, slope: float, near: float = 1e-9) -> KinkFinder:
-    """Clarke generators on the pairs with ``|z_ij| <= near |x_i| max_j |w_j|``, for
-    :func:`qhlib.limits.kkt_residual`.
+    """Clarke generators on the pairs with ``|z_ij| <= near |x_i| max_j |w_j|``.
 
     The direction of a pair is ``c_ij (xi' - xi) x_i`` in the row of w_j: xi is the slope that
     differentiation took and xi' the other one. xi is read off the Jacobian: at ``z = 1e-17`` the
@@ -358,7 +289,8 @@ def leaky_relu_kinks(data: Data, a: Tensor, slope: float, near: float = 1e-9) ->
 
     >>> data = Data(torch.tensor([[1.0, 0.0]]), torch.tensor([1.0]))
     >>> finder = leaky_relu_kinks(data, torch.tensor([1.0]), 0.5)
-    >>> finder({"W": torch.tensor([[[0.0, 2.0]]])}, torch.tensor([[[0.5, 0.0]]]))[0].direction.tolist()
+    >>> (found,) = finder({"W": torch.tensor([[[0.0, 2.0]]])}, torch.tensor([[[0.5, 0.0]]]))
+    >>> found.direction.tolist()
     [[0.5, 0.0]]
     """
 
@@ -372,10 +304,8 @@ def leaky_relu_kinks(data: Data, a: Tensor, slope: float, near: float = 1e-9) ->
             i, j = np.nonzero(close & (lengths[:, None] > 0) & (a_ != 0))
             own = J[s].cpu().numpy().reshape(len(X), *W.shape)[i, j]  # c_ij xi x_i
             taken = (own * X[i]).sum(1) / (y[i] * a_[j] * lengths[i] ** 2)
-            direction = np.zeros((len(i), *W.shape))
-            direction[np.arange(len(i)), j] = (y[i] * a_[j] * (1 + slope - 2 * taken))[
-                :, None
-            ] * X[i]
+            jump, direction = y[i] * a_[j] * (1 + slope - 2 * taken), np.zeros((len(i), *W.shape))
+            direction[np.arange(len(i)), j] = jump[:, None] * X[i]
             found.append(Kinks(i, direction.reshape(len(i), W.size)))
         return found
 
@@ -404,7 +334,8 @@ def polish_leaky_relu(
 
     Args:
         model: the network, e.g. ``partial(two_layer, slope=slope)``; must be ``sum_j a_j
-        sigma(<w_j, x>)``.
+            sigma(<w_j, x>)``.
+        data: inputs and labels.
         params: ``{"W": (S, m, d)}`` on the flow, past separation.
         a: second layer (m,); by default :func:`qhlib.models.second_layer`.
         slope: alpha in [0, 1).
@@ -413,39 +344,33 @@ def polish_leaky_relu(
 
     Raises:
         ValueError: if the model is not this network, the slope is out of range, or the data are
-        not
-        separated.
+            not separated.
 
     Source: derived here.
 
     >>> from functools import partial
     >>> from qhlib.models import two_layer
-    >>> data = Data(torch.tensor([[1.0, 0.0], [0.0, 1.0]]).double(), torch.tensor([1.0, -1.0]).double())
+    >>> data = Data(torch.eye(2).double(), torch.tensor([1.0, -1.0]).double())
     >>> W = torch.tensor([[[3.0, -1.0], [-1.0, 2.0]]]).double()
     >>> limit = polish_leaky_relu(partial(two_layer, slope=0.5), data, {"W": W}, slope=0.5)
     >>> limit.certified.item(), limit.params["W"].round(decimals=4).tolist()
     (True, [[[1.1314, -0.5657], [-0.5657, 1.1314]]])
     """
     if set(params) != {"W"} or not 0 <= slope < 1:
-        raise ValueError(
-            f"polish_leaky_relu needs params {{'W'}} and a slope in [0, 1), got {set(params)} and {slope}"
-        )
+        raise ValueError(f"need params W and a slope in [0, 1), got {set(params)} and {slope}")
     a = second_layer(params["W"].shape[1]) if a is None else a
     start = unit_margin(model, data, params, {"W": 1.0})
     expected = torch.nn.functional.leaky_relu(data.X @ start["W"].mT, slope) @ a.to(start["W"])
     if not torch.allclose(model(start, data.X), expected, rtol=1e-9, atol=1e-9):
-        raise ValueError(
-            "the model is not sum_j a_j max(z, slope z) with this second layer and slope"
-        )
+        raise ValueError("the model is not sum_j a_j max(z, slope z) with this a and slope")
     points, reasons = [], []
     for s, W in enumerate(start["W"].detach().cpu().numpy()):
         point, reason = _descend(*_arrays(data, a, s), W, slope, max_rounds)
         points.append(torch.as_tensor(point))
         reasons.append(reason)
     stacked = unit_margin(model, data, {"W": torch.stack(points)}, {"W": 1.0})
-    return _as_limit(
-        model, data, params, stacked, {"W": 1.0}, reasons, leaky_relu_kinks(data, a, slope, near)
-    )
+    finder = leaky_relu_kinks(data, a, slope, near)
+    return _as_limit(model, data, params, stacked, {"W": 1.0}, reasons, finder)
 
 
 def _arrays(data: Data, a: Tensor, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -463,11 +388,9 @@ def _descend(
 ) -> tuple[np.ndarray, str]:
     """Rounds of quadratic programmes from one seed's W, until every pair is where it was
     assumed."""
-    kernel, c = X @ X.T, y[:, None] * a
-    positive = W @ X.T > 0
-    positive = positive.T.copy()  # (n, m)
+    kernel, c, flips = X @ X.T, y[:, None] * a, 0
+    positive = (W @ X.T > 0).T.copy()  # (n, m)
     exact = np.zeros_like(positive)
-    flips = 0
     for rounds in range(1, max_rounds + 1):
         # concave pairs on a kink: slope alpha for sure, and a share of the rest
         base = c * np.where(positive & ~exact, 1.0, slope)
@@ -477,13 +400,11 @@ def _descend(
         coefficients = mu[:, None] * base
         coefficients[i, j] += nu * extra
         z = kernel @ coefficients  # (n, m), of the new W
-        moved = (z > 0) != positive
         # rounding decides the sign of a pair that lies on its kink: not a move
-        moved &= np.abs(z) > 1e-11 * np.abs(z).max()
-        moved &= ~exact
+        moved = ((z > 0) != positive) & (np.abs(z) > 1e-11 * np.abs(z).max()) & ~exact
         if not moved.any():
-            done = f"{rounds} rounds, {len(i)} pairs exact, {flips} flips to a new side."
-            return coefficients.T @ X, f"The pattern is consistent after {done}"
+            count = f"{rounds} rounds, {len(i)} pairs exact, {flips} flips to a new side."
+            return coefficients.T @ X, f"The pattern is consistent after {count}"
         concave = moved & (c < 0)
         if concave.any():
             exact |= concave
@@ -492,10 +413,7 @@ def _descend(
         # leaves in place
         flips += int(moved.sum())
         positive ^= moved
-    return (
-        coefficients.T @ X,
-        f"The pattern was still changing after {max_rounds} rounds: raise max_rounds.",
-    )
+    return coefficients.T @ X, f"Still changing after {max_rounds} rounds: raise max_rounds."
 
 
 def _dual(

@@ -121,14 +121,11 @@ def jacobian(model: Model, data: Data, params: Params) -> Tensor:  # (S, k, p)
     [[[-1.0, -2.0]]]
     """
     leaves = {name: t.detach().requires_grad_() for name, t in params.items()}
-    return _gradients(margins(model, data, leaves).sum(0), leaves).transpose(0, 1)
+    return batched_gradients(margins(model, data, leaves).sum(0), leaves).transpose(0, 1)
 
 
 def hessian(
-    model: Model,
-    data: Data,
-    params: Params,
-    of: Callable[[Tensor], Tensor] = log_inverse_loss,
+    model: Model, data: Data, params: Params, of: Callable[[Tensor], Tensor] = log_inverse_loss
 ) -> Tensor:  # (p, p)
     """Second derivatives of a function ``of`` of the margins for one seed (S = 1): (p, p),
     float64.
@@ -158,11 +155,16 @@ def hessian(
     g = torch.cat([t.reshape(-1) for t in grads])
     if not g.requires_grad:  # a linear function of the parameters
         return g.new_zeros(len(g), len(g))
-    return _gradients(g, leaves)[:, 0]
+    return batched_gradients(g, leaves)[:, 0]
 
 
-def _gradients(values: Tensor, leaves: Params) -> Tensor:  # (K, S, p)
-    """Gradient of each entry of ``values`` (K,), flat, in one batched backward pass."""
+def batched_gradients(values: Tensor, leaves: Params) -> Tensor:  # (K, S, p)
+    """Gradient of each entry of ``values`` (K,) by the ``leaves``, flat, in one backward pass.
+
+    >>> w = torch.tensor([[1.0, 2.0]], requires_grad=True)
+    >>> batched_gradients((w**2)[0], {"w": w}).tolist()
+    [[[2.0, 0.0]], [[0.0, 4.0]]]
+    """
     eye = torch.eye(len(values), dtype=values.dtype, device=values.device)
     rows = torch.autograd.grad(
         values, list(leaves.values()), eye, is_grads_batched=True, allow_unused=True

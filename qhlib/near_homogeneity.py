@@ -23,8 +23,8 @@ from torch import Tensor
 from torch.nn.functional import gelu, silu, softplus
 
 from qhlib.data import Data
-from qhlib.margins import KinkFinder, Kinks, Model, jacobian
-from qhlib.params import Params, flatten
+from qhlib.margins import KinkFinder, Kinks, Model, batched_gradients
+from qhlib.params import Params
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -39,12 +39,7 @@ def mish(z: Tensor) -> Tensor:
     return z * torch.tanh(softplus(z))
 
 
-ACTIVATIONS: dict[str, Activation] = {
-    "GELU": gelu,
-    "SiLU": silu,
-    "softplus": softplus,
-    "Mish": mish,
-}
+ACTIVATIONS = {"GELU": gelu, "SiLU": silu, "softplus": softplus, "Mish": mish}
 """Smooth activations whose homogenisation is the ReLU."""
 
 
@@ -77,13 +72,11 @@ class Order(NamedTuple):
 class ActivationConstants(NamedTuple):
     """What the bounds need to know of an activation.
 
-    ``kappa = sup |z phi'(z) - phi(z)|`` and where it is attained, ``distance = sup |phi - relu|``,
-    the smallest value ``floor`` of phi, and the range ``slopes = (inf phi', sup phi')``.
+    ``kappa = sup |z phi'(z) - phi(z)|``, which bounds ``|phi - relu|`` too; the smallest value
+    ``floor`` of phi; and the range ``slopes = (inf phi', sup phi')``.
     """
 
     kappa: float
-    at: float
-    distance: float
     floor: float
     slopes: tuple[float, float]
 
@@ -111,31 +104,24 @@ def activation_constants(phi: Activation, reach: float = 40.0) -> ActivationCons
     """The suprema of :class:`ActivationConstants` over ``|z| <= reach``: a grid, then a bounded
     search around its best point.
 
-    >>> found = activation_constants(gelu)
-    >>> round(found.kappa, 9), round(abs(found.at), 6)      # 2 / (e sqrt(2 pi)) at sqrt 2
-    (0.293525, 1.414214)
+    >>> round(activation_constants(gelu).kappa, 9)      # 2 / (e sqrt(2 pi)), at sqrt 2
+    0.293525326
     """
     grid = torch.linspace(-reach, reach, 8001, dtype=torch.float64)
+    width = 2 * (grid[1] - grid[0]).item()
 
-    def best(f: Activation) -> tuple[float, float]:
-        values, width = f(grid), 2 * (grid[1] - grid[0]).item()
-        start = grid[values.argmax()].item()
-        at = lambda z: f(torch.tensor([z], dtype=torch.float64)).item()  # noqa: E731
-        found = minimize_scalar(
-            lambda z: -at(z),
-            bounds=(start - width, start + width),
-            method="bounded",
-            options={"xatol": 1e-12},
-        )
-        return max((-float(found.fun), float(found.x)), (at(start), start))
+    def best(f: Activation) -> float:
+        def minus(z: float) -> float:
+            return -f(torch.tensor([z], dtype=torch.float64)).item()
 
-    kappa, where = best(lambda z: activation_defect(phi, z).abs())
-    distance, _ = best(lambda z: (phi(z) - torch.relu(z)).abs())
-    floor, low, high = (
-        best(f)[0]
-        for f in (lambda z: -phi(z), lambda z: -derivative(phi, z), lambda z: derivative(phi, z))
-    )
-    return ActivationConstants(kappa, where, distance, -floor, (-low, high))
+        start = grid[f(grid).argmax()].item()
+        around, options = (start - width, start + width), {"xatol": 1e-12}
+        found = minimize_scalar(minus, bounds=around, method="bounded", options=options)
+        return max(-float(found.fun), -minus(start))
+
+    kappa = best(lambda z: activation_defect(phi, z).abs())
+    low, high = -best(lambda z: -derivative(phi, z)), best(lambda z: derivative(phi, z))
+    return ActivationConstants(kappa, -best(lambda z: -phi(z)), (low, high))
 
 
 def degree_defect(model: Model, params: Params, X: Tensor, degree: int) -> Tensor:  # (S, n)
@@ -146,9 +132,8 @@ def degree_defect(model: Model, params: Params, X: Tensor, degree: int) -> Tenso
     >>> degree_defect(square, {"w": torch.ones(1, 1)}, torch.ones(1, 1), 2).item()
     -2.0
     """
-    data = Data(X, torch.ones(X.shape[-2], dtype=X.dtype, device=X.device))
-    along = (jacobian(model, data, params) @ flatten(params).detach()[:, :, None]).squeeze(-1)
-    return along - degree * model(params, X).detach()
+    f, along = torch.func.jvp(lambda p: model(p, X), (params,), (params,))
+    return along - degree * f
 
 
 def polynomial(coefficients: Sequence[float], rho: Tensor | np.ndarray) -> Tensor | np.ndarray:
@@ -176,9 +161,7 @@ def homogenization_bound(defect: Sequence[float], degree: int) -> list[float]:
     [0.0, 0.0, 1.5]
     """
     if len(defect) > degree:
-        raise ValueError(
-            f"p' has degree {len(defect) - 1}; near-{degree}-homogeneity needs at most {degree - 1}"
-        )
+        raise ValueError(f"p' has degree {len(defect) - 1}, and needs at most {degree - 1}")
     return [c / (degree - i) for i, c in enumerate(defect)]
 
 
@@ -218,53 +201,27 @@ def activation_kinks(
 
     def finder(params: Params, J: Tensor) -> list[Kinks]:
         found = []
-        for s in range(J.shape[0]):
-            own = {name: t[s : s + 1].detach() for name, t in params.items()}
-            X = data.X[s] if data.X.ndim == 3 else data.X
-            z = _pre_activations(model, own, X)
-            taken = (z > 0).to(z)
-            sample, direction = [], []
-            for _, i, j in (z.abs() <= near).nonzero().tolist():
-                other = taken.clone()
-                other[0, i, j] += 1  # the gradient is affine in each slope: one more unit of it
-                here, there = (
-                    _frozen_gradient(model, own, X, i, pattern) for pattern in (taken, other)
+        for s in range(len(J)):
+            leaves = {name: t[s : s + 1].detach().requires_grad_() for name, t in params.items()}
+            X, seen = data.X[s] if data.X.ndim == 3 else data.X, []
+            model(leaves, X, lambda z, seen=seen: seen.append(z) or torch.relu(z))
+            if len(seen) != 1:
+                raise ValueError(
+                    f"kinks need one layer of activations; this model has {len(seen)}"
                 )
-                for end in slopes:
-                    sample.append(i)
-                    direction.append(
-                        (end - taken[0, i, j].item()) * data.y[i].item() * (there - here)
-                    )
-            size = J.shape[2]
-            found.append(
-                Kinks(np.array(sample, int), np.array(direction).reshape(len(sample), size))
-            )
+            taken = (seen[0] > 0).to(J).requires_grad_()  # the slope of each unit, (1, n, m)
+            i, j = (seen[0][0].abs() <= near).nonzero(as_tuple=True)
+            if not len(i):
+                found.append(Kinks(np.zeros(0, int), np.zeros((0, J.shape[2]))))
+                continue
+            # f is affine in each slope: its derivative is the gradient of one more unit of slope
+            scores = model(leaves, X, taken.mul)
+            (by_slope,) = torch.autograd.grad(scores.sum(), taken, create_graph=True)
+            rows = batched_gradients(by_slope[0, i, j], leaves)[:, 0]  # (K, p)
+            room = (torch.tensor(slopes).to(J) - taken.detach()[0, i, j, None]) * data.y[i, None]
+            direction = (room[:, :, None] * rows[:, None]).flatten(0, 1)
+            sample = i.repeat_interleave(2)
+            found.append(Kinks(sample.cpu().numpy(), direction.cpu().numpy()))
         return found
 
     return finder
-
-
-def _pre_activations(model: Callable, params: Params, X: Tensor) -> Tensor:  # (1, n, m)
-    seen: list[Tensor] = []
-
-    def listen(z: Tensor) -> Tensor:
-        seen.append(z)
-        return torch.relu(z)
-
-    model(params, X, listen)
-    if len(seen) != 1:
-        raise ValueError(
-            f"kinks are found for one layer of activations; this model applies {len(seen)}"
-        )
-    return seen[0]
-
-
-def _frozen_gradient(
-    model: Callable, params: Params, X: Tensor, i: int, pattern: Tensor
-) -> np.ndarray:  # (p,)
-    """Gradient of f(x_i) when the activation is ``z -> pattern z`` with a constant pattern (1, n,
-    m)."""
-    leaves = {name: t.detach().requires_grad_() for name, t in params.items()}
-    score = model(leaves, X, lambda z: z * pattern)[0, i]
-    grads = torch.autograd.grad(score, list(leaves.values()), materialize_grads=True)
-    return flatten(dict(zip(leaves, grads, strict=True)))[0].cpu().numpy()

@@ -1,7 +1,7 @@
 """What all tests share: where the repository is, and which tests are about the site.
 
-Parallel runs distribute whole files (`--dist loadfile`): a file shares its builds and its browser, and only
-tests/site/test_pages.py builds the book itself.
+Parallel runs distribute whole files (`--dist loadfile`): a file shares its builds and its browser,
+and only tests/site/test_pages.py builds the book itself.
 """
 
 import os
@@ -24,7 +24,8 @@ def root() -> Path:
 
 
 def pytest_collection_modifyitems(items):
-    """Tests under tests/site can be left out with `-m "not site"`: they build books and start a browser."""
+    """Tests under tests/site can be left out with `-m "not site"`: they build books and start a
+    browser."""
     for item in items:
         if (ROOT / "tests" / "site") in item.path.parents:
             item.add_marker(pytest.mark.site)

@@ -24,7 +24,6 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from qhlib import _image_files as files
 from qhlib import images
 from qhlib.images import ImagesError, load, require
 
@@ -44,7 +43,8 @@ def python2_pickle(X, y):
     """A batch byte for byte as Python 2 and NumPy 1 wrote it: protocol 2, 8-bit strings, old names
     of modules."""
     array = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
-    dtype = b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    dtype = b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNN"
+    dtype += b"J\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
     shape = b"".join(b"J" + struct.pack("<i", k) for k in X.shape) + b"\x86"
     data = b"T" + struct.pack("<i", X.size) + X.tobytes()
     labels = b"](" + b"".join(b"K" + bytes([label]) for label in y) + b"e"
@@ -77,7 +77,7 @@ def write_cifar(home, layout="binary", counts=(3, 1, 4, 2, 5, 6)):
     home.mkdir(parents=True, exist_ok=True)
     ending = ".bin" if layout == "binary" else ""
     parts = [records(n, seed) for seed, n in enumerate(counts)]
-    for name, (X, y) in zip(files.BATCHES, parts, strict=True):
+    for name, (X, y) in zip(images.BATCHES, parts, strict=True):
         (home / f"{name}{ending}").write_bytes(batch_bytes(layout, X, y))
     return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
@@ -85,13 +85,13 @@ def write_cifar(home, layout="binary", counts=(3, 1, 4, 2, 5, 6)):
 def write_archive(home, layout, monkeypatch):
     """An archive as the official one, its checksum put in the place of the published."""
     name = "cifar-10-binary.tar.gz" if layout == "binary" else "cifar-10-python.tar.gz"
-    _, folder, ending = files.CIFAR10[name]
+    _, folder, ending = images.CIFAR10[name]
     X, y = write_cifar(home / "parts" / folder, layout)
     with tarfile.open(home / name, "w:gz") as tar:
         tar.add(home / "parts" / folder, folder)
     for path in (home / "parts" / folder).iterdir():
         path.unlink()
-    monkeypatch.setitem(files.CIFAR10, name, (md5((home / name).read_bytes()), folder, ending))
+    monkeypatch.setitem(images.CIFAR10, name, (md5((home / name).read_bytes()), folder, ending))
     return X, y
 
 
@@ -227,7 +227,10 @@ def test_a_class_without_a_record_is_refused(tmp_path):
 
 def test_the_check_before_a_run_does_not_load_torch(tmp_path):
     write_cifar(tmp_path)
-    code = f"import sys; from qhlib.images import require; require('cifar10', {str(tmp_path)!r}); print('torch' in sys.modules)"
+    code = (
+        f"import sys; from qhlib.images import require; require('cifar10', {str(tmp_path)!r});"
+        "print('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False"]
 
@@ -370,9 +373,9 @@ def test_damaged_files_of_fashion_mnist(file, fault, word, tmp_path):
 
 def test_the_other_mnist_under_the_same_names_is_noticed(tmp_path, monkeypatch):
     write_fashion(tmp_path)
-    known = files.FASHION_MNIST["train-images-idx3-ubyte.gz"]
+    known = images.FASHION_MNIST["train-images-idx3-ubyte.gz"]
     monkeypatch.setitem(
-        files.FASHION_MNIST, "train-images-idx3-ubyte.gz", (*known[:2], 5)
+        images.FASHION_MNIST, "train-images-idx3-ubyte.gz", (*known[:2], 5)
     )  # 5 is official now
     refused("fashion_mnist", tmp_path, "another file", known[1])
 
@@ -395,7 +398,8 @@ def test_no_pickle_is_obeyed(tmp_path):
         "eval": f"cbuiltins\neval\n(S'open({str(trace)!r}, \"w\")'\ntR.".encode(),
         "a hidden attribute": b"\x80\x04\x8c\x05numpy\x8c\x0cndarray.__new__\x93.",
         "an extension": b"\x80\x02\x82\x01.",
-        "an encoding that imports": b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x03\x00\x00\x00hex\x86R.",
+        "an encoding that imports": b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00a"
+        b"X\x03\x00\x00\x00hex\x86R.",
         "an array of objects": pickle.dumps({b"data": np.array([{}]), b"labels": [1]}, protocol=2),
         "a subclass": pickle.dumps(
             {b"data": np.ma.zeros((1, 3072), "u1"), b"labels": [1]}, protocol=2
@@ -521,15 +525,17 @@ def test_without_a_network(monkeypatch, tmp_path):
 def test_fashion_mnist_is_never_half_there(server, tmp_path, monkeypatch):
     server.content = write_fashion(tmp_path)
     for name, data in server.content.items():
-        monkeypatch.setitem(files.FASHION_MNIST, name, (md5(data), *files.FASHION_MNIST[name][1:]))
-    third = list(files.FASHION_MNIST)[2]
+        monkeypatch.setitem(
+            images.FASHION_MNIST, name, (md5(data), *images.FASHION_MNIST[name][1:])
+        )
+    third = list(images.FASHION_MNIST)[2]
     kept = server.content.pop(third)
     with pytest.raises(ImagesError, match=f"{third} failed: the server answered 404"):
         load("fashion_mnist")
     server.content[third] = kept
     assert len(load("fashion_mnist").y_train) == 5
     assert sorted(server.asked) == sorted(
-        [*files.FASHION_MNIST, third]
+        [*images.FASHION_MNIST, third]
     )  # whole files are not fetched again
     server.content.clear()
     assert len(load("fashion_mnist").y_test) == 3
@@ -538,10 +544,10 @@ def test_fashion_mnist_is_never_half_there(server, tmp_path, monkeypatch):
 @pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX systems")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
 def test_an_interrupted_download_leaves_no_half_file(number, cifar_server):
-    known = files.CIFAR10["cifar-10-binary.tar.gz"]
+    known = images.CIFAR10["cifar-10-binary.tar.gz"]
     code = (
-        "from qhlib import _image_files as files, images\n"
-        f"files.CIFAR10['cifar-10-binary.tar.gz'] = {known!r}\n"
+        "from qhlib import images\n"
+        f"images.CIFAR10['cifar-10-binary.tar.gz'] = {known!r}\n"
         f"images._URL['cifar10'] = {cifar_server.url!r}\n"
         "images.require('cifar10')"
     )
@@ -584,10 +590,12 @@ def test_real_cifar_records_in_both_layouts(tmp_path):
         (found.X_train[..., k:] - found.X_train[..., :-k]).abs().mean().item() for k in (1, 8)
     )
     assert step < 0.5 * far
-    batch = files.batch(
+    batch = images.read_batch(
         (CIFAR / "test_batch.bin").read_bytes()[: 50 * 3073], Path("test_batch.bin")
     )
-    again = files.batch(python2_pickle(batch[0].reshape(-1, 3072), batch[1]), Path("test_batch"))
+    again = images.read_batch(
+        python2_pickle(batch[0].reshape(-1, 3072), batch[1]), Path("test_batch")
+    )
     assert all(np.array_equal(a, b) for a, b in zip(batch, again, strict=True))
 
 
@@ -603,7 +611,7 @@ def test_real_fashion_mnist_and_its_published_checksums():
     # The published files carry their names and dates in the gzip header; the package took both
     # out.
     dates = {"train": 1504176606, "t10k": 1504176627}
-    for name, (published, _, _) in files.FASHION_MNIST.items():
+    for name, (published, _, _) in images.FASHION_MNIST.items():
         raw = (FASHION / name).read_bytes()
         header = b"\x1f\x8b\x08\x08" + struct.pack("<I", dates[name.split("-")[0]]) + raw[8:10]
         assert md5(header + name.removesuffix(".gz").encode() + b"\0" + raw[10:]) == published

@@ -2,13 +2,15 @@
 
 One module per subject, each with its own ``setup`` where Sphinx calls it:
 
-* ``execution``: executes the notebooks before Sphinx reads anything, and hands it the executed text
+* ``execution``: executes the notebooks before Sphinx reads anything, and hands it the executed
+  text
 * ``words``: claims, parameters, scorecard and status as MyST text
 * ``checks``: fails the build where the book does not hold, each time it is built
 * ``cures``: the stock faults (outside requests, console errors, singlehtml)
 * ``fingerprint``: what names an execution and a finished book; the Makefile calls it, too
 
-They live in an extension rather than in the Makefile, so that ``jupyter-book build .`` has them as well.
+They live in an extension rather than in the Makefile, so that ``jupyter-book build .`` has them as
+well.
 """
 
 from . import checks, cures, execution

@@ -1,8 +1,8 @@
-"""Fails the build where the book does not hold: a claim that deviates, an image without a written alternative, a Python
-warning, and so each time it is built.
+"""Fails the build where the book does not hold: a claim that deviates, an image without a written
+alternative, a Python warning, and so each time it is built.
 
-Sphinx forgets the warnings of pages that it does not read again. A build that ended without any leaves a mark beside its
-environment; where the mark is missing, the next build reads every page.
+Sphinx forgets the warnings of pages that it does not read again. A build that ended without any
+leaves a mark beside its environment; where the mark is missing, the next build reads every page.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class Counter(standard.Handler):
 
 
 def forget_unclean(app, config):
-    """config-inited, before Sphinx reads its environment: after a build with faults every page is read."""
+    """config-inited, before Sphinx reads its environment: after a build with faults every page is
+    read."""
     app.marginbook_counter = Counter()
     standard.getLogger("sphinx").addHandler(app.marginbook_counter)
     mark = Path(app.doctreedir) / "clean"
@@ -76,7 +77,7 @@ def check(app, env):
         for row in told.claims:
             if fails(row) and told.at_book_parameters:
                 faults.append(
-                    f"{docname}: {line(row)}. Find out why, or declare it with expected_deviation=…"
+                    f"{docname}: {line(row)}. Find out why, or declare expected_deviation=…"
                 )
             if row["id"] in first_place:
                 faults.append(

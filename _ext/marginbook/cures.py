@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from importlib import metadata, util
 from pathlib import Path
 
 from sphinx.errors import ConfigError
 
-# What a page can ask for of MathJax: the TeX component, its fonts, and the TeX extensions loaded on demand.
+# What a page can ask for of MathJax: the TeX component, its fonts, and the TeX extensions loaded
+# on demand.
+PLAIN = re.compile(r'<span class="(?:n|nn|p|w)">([^<]*)</span>')
 MATHJAX_PARTS = ("tex-mml-chtml.js", "output/chtml/fonts", "input/tex/extensions")
 
 
@@ -18,7 +21,7 @@ def copy_mathjax(app, config):
     home = Path(spec.submodule_search_locations[0]) / "static" / "mathjax" if spec else None
     if home is None or not (home / "es5" / MATHJAX_PARTS[0]).exists():
         raise ConfigError(
-            "MathJax is missing: install the package django-static-mathjax (pip install -e '.[book]')."
+            "MathJax is missing: install django-static-mathjax (pip install -e '.[book]')"
         )
     version = metadata.version("django-static-mathjax")
     assets = Path(app.outdir).parent / "assets"
@@ -36,10 +39,18 @@ def copy_mathjax(app, config):
 
 
 def drop_thebe(app, pagename, templatename, context, doctree):
-    """sphinx-thebe declares THEBE_JS_URL twice, an error on every console; its cells need a server anyway."""
+    """sphinx-thebe declares THEBE_JS_URL twice, an error on every console; its cells need a server
+    anyway."""
     scripts = context.get("script_files")
     if scripts is not None:
         scripts[:] = [s for s in scripts if not _is_thebe(s)]
+
+
+def plain_code(app, pagename, templatename, context, doctree):
+    """Half of a page's elements are spans around names and commas that no style tells from plain
+    text."""
+    if "body" in context:
+        context["body"] = PLAIN.sub(r"\1", context["body"])
 
 
 def _is_thebe(script) -> bool:
@@ -48,7 +59,8 @@ def _is_thebe(script) -> bool:
 
 
 def share_html_handlers(app):
-    """singlehtml crashes on sphinx-proof: a node registered for it alone hides the handlers of html."""
+    """singlehtml crashes on sphinx-proof: a node registered for it alone hides the handlers of
+    html."""
     handlers = app.registry.translation_handlers
     handlers["singlehtml"] = {**handlers.get("html", {}), **handlers.get("singlehtml", {})}
 
@@ -57,3 +69,4 @@ def setup(app):
     app.connect("config-inited", copy_mathjax, priority=10)
     app.connect("builder-inited", share_html_handlers)
     app.connect("html-page-context", drop_thebe, priority=900)
+    app.connect("html-page-context", plain_code, priority=900)

@@ -1,8 +1,9 @@
 """Executes the notebooks before Sphinx reads anything, and hands it the executed text.
 
-Executions are kept in _build/executed/NAME/FINGERPRINT.ipynb. A run is written elsewhere and renamed when
-it reached its last cell, so that what lies there is whole, whatever ended a build; two builds at once in
-one checkout waste time and nothing else. myst-nb executes nothing (``execute_notebooks: "off"``).
+Executions are kept in _build/executed/NAME/FINGERPRINT.ipynb. A run is written elsewhere and
+renamed when it reached its last cell, so that what lies there is whole, whatever ended a build;
+two builds at once in one checkout waste time and nothing else. myst-nb executes nothing
+(``execute_notebooks: "off"``).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import base64
 import csv
 import json
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -29,8 +31,8 @@ from .fingerprint import notebook_fingerprint
 logger = logging.getLogger(__name__)
 KEPT = 2  # executions of a notebook, the newest
 COLUMNS = (
-    "id chapter statement source basis relation predicted measured tolerance relative tolerance_from "
-    "verdict outside expected_deviation entries link"
+    "id chapter statement source basis relation predicted measured tolerance relative "
+    "tolerance_from verdict outside expected_deviation entries link"
 ).split()
 
 
@@ -48,16 +50,18 @@ def check_mode(app, config):
     """config-inited: myst-nb must not execute by its own way, nor may a notebook be left out."""
     if config.nb_execution_mode != "off":
         raise ConfigError(
-            f'execute_notebooks is "{config.nb_execution_mode}" in _config.yml; write "off": the book\'s '
-            "own extension executes the notebooks, and only where something changed"
+            f'execute_notebooks is "{config.nb_execution_mode}" in _config.yml; write "off": the '
+            "book's own extension executes the notebooks, and only where something changed"
         )
 
 
 def execute(app, env, added, changed, removed):
-    """env-get-outdated: execute what is not yet; returns the pages whose text came out otherwise."""
+    """env-get-outdated: execute what is not yet; returns the pages whose text came out
+    otherwise."""
     root, store = Path(app.srcdir), Path(app.outdir).parent / "executed"
     wanted, app.marginbook = {}, {}
-    for docname in sorted(env.found_docs, key=_order(env)):
+    order = re.findall(r"file: *(\S+)", (root / "_toc.yml").read_text("utf8"))
+    for docname in sorted(env.found_docs & {*order}, key=order.index):
         path = Path(env.doc2path(docname))
         if path.suffix == ".ipynb":
             try:
@@ -88,12 +92,6 @@ def execute(app, env, added, changed, removed):
     return list(stale | {name for name in known if known[name] == "made of all"} & env.found_docs)
 
 
-def _order(env):
-    """Place of a page in the table of contents, as far as the last build knows it; else its name."""
-    known = list(env.toctree_includes.get(env.config.root_doc, ()))
-    return lambda name: (known.index(name) if name in known else len(known), name)
-
-
 def _run(missing: list[tuple[Notebook, Path]]) -> None:
     """Execute notebooks, longest code first, as many at a time as there are cores."""
     if not missing:
@@ -121,7 +119,8 @@ def _run(missing: list[tuple[Notebook, Path]]) -> None:
 
 
 def merged(source: Notebook, executed: Notebook) -> Notebook:
-    """The notebook as written now with the outputs of its execution: an edit of prose executes nothing."""
+    """The notebook as written now with the outputs of its execution: an edit of prose executes
+    nothing."""
     ran = iter([cell for cell in executed.cells if cell.get("cell_type") == "code"])
     done = [next(ran) if cell.get("cell_type") == "code" else cell for cell in source.cells]
     told = [{k: cell[k] for k in ("outputs", "execution_count") if k in cell} for cell in done]
@@ -130,7 +129,8 @@ def merged(source: Notebook, executed: Notebook) -> Notebook:
 
 
 def hand_over(app, docname, source):
-    """source-read: the executed text, without what is data only; generated parts in their places."""
+    """source-read: the executed text, without what is data only; generated parts in their
+    places."""
     notebook = app.marginbook.get(docname)
     if notebook is None:
         source[0] = words.PLACE.sub(lambda place: _made(app, docname, place), source[0])
@@ -206,7 +206,8 @@ def write_downloads(app, exception):
 
 
 def setup(app):
-    # One thread: on small matrices more only cost, and the numbers do not depend on the machine's cores.
+    # One thread: on small matrices more only cost, and the numbers do not depend on the machine's
+    # cores.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     app.connect("config-inited", check_mode)
     app.connect("env-get-outdated", execute)

@@ -1,9 +1,12 @@
-"""Fingerprints of what a build depends on. Standard library only: the Makefile calls this before anything else.
+"""Fingerprints of what a build depends on. Standard library only: the Makefile calls this before
+anything else.
 
-A notebook's numbers depend on its code, on the modules of qhlib that it imports (and those that they import), on the lock
-and on the installed versions, and on nothing else: an edit of its prose or of another module executes nothing.
+A notebook's numbers depend on its code, on the modules of qhlib that it imports (and those that
+they import), on the lock and on the installed versions, and on nothing else: an edit of its prose
+or of another module executes nothing.
 
-Conventions: a fingerprint is the first 16 hex digits of a SHA-256 over (name, bytes) of the inputs in sorted order.
+Conventions: a fingerprint is the first 16 hex digits of a SHA-256 over (name, bytes) of the inputs
+in sorted order.
 """
 
 from __future__ import annotations
@@ -17,7 +20,8 @@ from importlib import metadata, util
 from pathlib import Path
 
 LOCK = ("constraints.txt", "pyproject.toml")
-# Everything a page is made of. Tests and benchmarks are not: editing them leaves the book as it is.
+# Everything a page is made of. Tests and benchmarks are not: editing them leaves the book as it
+# is.
 BOOK_INPUTS = (
     "_config.yml",
     "_toc.yml",
@@ -30,7 +34,8 @@ BOOK_INPUTS = (
     "qhlib",
 )
 NOT_SOURCES = {"__pycache__", ".ipynb_checkpoints"}
-# `from qhlib.book import open_chapter` loads this module by its name, which no import statement shows.
+# `from qhlib.book import open_chapter` loads this module by its name, which no import statement
+# shows.
 KERNEL_SIDE = "qhlib.book.chapter"
 
 
@@ -42,7 +47,8 @@ def files_under(path: Path) -> list[Path]:
 
 
 def core_versions(root: Path) -> list[str]:
-    """Installed versions of Python and of what pyproject.toml names: a library upgrade shows here."""
+    """Installed versions of Python and of what pyproject.toml names: a library upgrade shows
+    here."""
     pyproject = root / "pyproject.toml"
     text = pyproject.read_text("utf8") if pyproject.exists() else ""
     versions = ["python " + ".".join(map(str, sys.version_info[:2]))]
@@ -76,7 +82,8 @@ def module_file(name: str) -> Path | None:
 
 
 def imported(source: str, inside: str = "") -> set[str]:
-    """Dotted names inside qhlib that `source` imports, wherever it does; `inside` is its own package."""
+    """Dotted names inside qhlib that `source` imports, wherever it does; `inside` is its own
+    package."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -107,7 +114,8 @@ def dependencies(source: str) -> list[Path]:
 
 
 def notebook_fingerprint(root: Path, notebook) -> str:
-    """Names an execution of `notebook`, a qhlib.book.notebook.Notebook, with the book's parameters."""
+    """Names an execution of `notebook`, a qhlib.book.notebook.Notebook, with the book's
+    parameters."""
     code = [cell for cell in notebook.cells if cell.get("cell_type") == "code"]
     parts = [("cell", cell["source"].encode()) for cell in code]
     plain = re.sub(

@@ -1,7 +1,7 @@
 """Claims, parameters, scorecard and status as MyST text, from what executed notebooks tell.
 
-Pure functions: text in, text out. Sphinx parses the result like any other page, so mathematics, references
-and citations in a claim's statement work wherever it is shown.
+Pure functions: text in, text out. Sphinx parses the result like any other page, so mathematics,
+references and citations in a claim's statement work wherever it is shown.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def sentence(text: str) -> str:
 
 
 def claim_box(row: dict) -> str:
-    """A claim as an admonition: statement, numbers, verdict, and where statement and tolerance come from."""
+    """A claim as an admonition: statement, numbers, verdict, and where statement and tolerance
+    come from."""
     verdict, basis = row["verdict"], BASES[row["basis"]]
     source = row["source"] if row["source"].startswith(basis) else f"{basis}: {row['source']}"
     reason = row["outside"] or row["expected_deviation"]
@@ -42,7 +43,8 @@ def claim_box(row: dict) -> str:
 
 
 def with_claims(text: str, rows: dict[str, dict]) -> str:
-    """A markdown cell with each of its ``{claim}`` directives as a box; `rows` by the claims' names."""
+    """A markdown cell with each of its ``{claim}`` directives as a box; `rows` by the claims'
+    names."""
 
     def box(found: re.Match) -> str:
         name = re.search(r"^:name: *(\S+)", found["text"] or "", re.MULTILINE)
@@ -70,9 +72,10 @@ def badge(row: dict) -> str:
 def scorecard(papers: str, chapters: dict, titles: dict) -> str:
     """The papers' own statements, then every claim by notebook, folded.
 
-    `papers` is YAML: for each paper, by its key in the bibliography, its statements with the claims that
-    try each, or the reason why nothing does. `chapters` are records by page, `titles` their titles. A claim
-    that no notebook makes is an unresolved reference, which a strict build refuses.
+    `papers` is YAML: for each paper, by its key in the bibliography, its statements with the
+    claims that try each, or the reason why nothing does. `chapters` are records by page, `titles`
+    their titles. A claim that no notebook makes is an unresolved reference, which a strict build
+    refuses.
     """
     rows = {row["id"]: row for told in chapters.values() for row in told.claims}
     parts = []
@@ -92,7 +95,8 @@ def scorecard(papers: str, chapters: dict, titles: dict) -> str:
         few = Counter(row["verdict"] for row in told.claims)
         words = ", ".join(f"{few[word]} {word}" for word in VERDICTS if few[word])
         lines = [
-            f"* {badge(row)} `{row['id']}`: {' '.join(row['statement'].split())}<br>{sentence(numbers(row))}"
+            f"* {badge(row)} `{row['id']}`: {' '.join(row['statement'].split())}"
+            f"<br>{sentence(numbers(row))}"
             for row in told.claims
         ]
         parts += [f"\n:::::::{{dropdown}} {titles[page]}: {words}", *lines, ":::::::"]

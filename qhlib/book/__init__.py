@@ -1,11 +1,11 @@
 """The book's machinery: what a notebook declares, its claims, and running it.
 
-A notebook needs one name of this package: :func:`open_chapter` checks its parameters and returns its
-:class:`Chapter`, whose methods give claims their numbers and close the page. Scripts use :func:`run` and
-:func:`read_record`.
+A notebook needs one name of this package: :func:`open_chapter` checks its parameters and returns
+its :class:`Chapter`, whose methods give claims their numbers and close the page. Scripts use
+:func:`run` and :func:`read_record`.
 
-The numerics of ``qhlib`` never import this package, and importing it loads none of its parts: the names
-below are looked up when they are first used, so that ``qhlib list`` answers at once.
+The numerics of ``qhlib`` never import this package, and importing it loads none of its parts: the
+names below are looked up when they are first used, so that ``qhlib list`` answers at once.
 """
 
 from importlib import import_module

@@ -7,9 +7,9 @@ A chapter's notebook says, after its parameters cell::
 
 and its last cell is ``chapter.finish()``.
 
-Conventions: what a method shows carries plain text for a terminal or JupyterLab, and data for the book,
-in one output. Outside IPython the plain text is printed. The declaration is taken from the parameters
-cell that was run, so that a notebook is always checked against its own.
+Conventions: what a method shows carries plain text for a terminal or JupyterLab, and data for the
+book, in one output. Outside IPython the plain text is printed. The declaration is taken from the
+parameters cell that was run, so that a notebook is always checked against its own.
 """
 
 import base64
@@ -30,12 +30,13 @@ from .records import CLAIM_MIME, FINISHED_MIME, GLUE_MIME, STATUS_MIME
 
 
 def open_chapter(name: str, namespace: MutableMapping[str, object]) -> "Chapter":
-    """Check the parameters in `namespace`, a notebook's ``globals()``, and open the chapter `name`.
+    """Check the parameters in `namespace`, a notebook's ``globals()``, and open the chapter
+    `name`.
 
     Values that were given as ints for floats become floats in `namespace`.
-    Raises :class:`ParameterError` with one message on all faulty or unknown parameters, when a CUDA
-    device is asked for that is not there, and when images cannot be had; :class:`ChapterError` when no
-    parameters cell was run.
+    Raises :class:`ParameterError` with one message on all faulty or unknown parameters, when a
+    CUDA device is asked for that is not there, and when images cannot be had;
+    :class:`ChapterError` when no parameters cell was run.
 
     >>> cell = 'seed: int = 0  # first seed [0, 9]'
     >>> open_chapter("a_chapter", {"In": ["", cell], "seed": 3}).parameters
@@ -52,14 +53,16 @@ def open_chapter(name: str, namespace: MutableMapping[str, object]) -> "Chapter"
     values = validate(declaration, {**{key: None for key in names if key not in found}, **found})
     check_resources(values)
     namespace.update(values)
-    gc.freeze()  # what the imports made lives to the end: the collector need not look through it again
+    gc.freeze()  # what the imports made lives to the end: the collector need not look at it again
     return Chapter(declaration, values)
 
 
 def check_resources(values: dict) -> None:
-    """Raise :class:`ParameterError` when the ``device`` or the images of ``dataset`` cannot be had here.
+    """Raise :class:`ParameterError` when the ``device`` or the images of ``dataset`` cannot be had
+    here.
 
-    Images are read from the folder in ``data_folder``, or found or downloaded as ``qhlib.images`` says.
+    Images are read from the folder in ``data_folder``, or found or downloaded as ``qhlib.images``
+    says.
 
     >>> check_resources({"device": "cpu", "dataset": "digits", "data_folder": ""})
     """
@@ -67,8 +70,8 @@ def check_resources(values: dict) -> None:
     if str(values.get("device", "cpu")).startswith("cuda"):
         if not import_module("torch").cuda.is_available():
             raise ParameterError(
-                "a parameter cannot be used:\n  device: 'cuda' is not available here, since torch finds "
-                "no CUDA device; use device = 'cpu'"
+                "a parameter cannot be used:\n  device: 'cuda' is not available here, since torch "
+                "finds no CUDA device; use device = 'cpu'"
             )
     if "dataset" in values:
         images = import_module("qhlib.images")
@@ -81,7 +84,8 @@ def check_resources(values: dict) -> None:
 class Chapter:
     """A chapter that is running; made by :func:`open_chapter`.
 
-    `name` is the notebook's, `parameters` the checked values, `claims` the claims made so far by name.
+    `name` is the notebook's, `parameters` the checked values, `claims` the claims made so far by
+    name.
     """
 
     def __init__(self, declaration: Declaration, parameters: dict):
@@ -94,9 +98,10 @@ class Chapter:
     def claim(self, name: str, statement: str = "", **numbers) -> Claim:
         """Give the claim `name`, whose words stand in its ``{claim}`` directive, its numbers.
 
-        The other arguments are those of :func:`~qhlib.book.judge.judge`: ``predicted``, ``measured``,
-        ``tolerance``, and where needed ``relation``, ``relative``, ``outside``, ``expected_deviation``.
-        The claim is shown and returned; a cell that is run again replaces its claim.
+        The other arguments are those of :func:`~qhlib.book.judge.judge`: ``predicted``,
+        ``measured``, ``tolerance``, and where needed ``relation``, ``relative``, ``outside``,
+        ``expected_deviation``. The claim is shown and returned; a cell that is run again replaces
+        its claim.
         Raises :class:`ValueError` as ``judge`` does, and for a name that is none.
 
         >>> chapter = Chapter(Declaration("a_chapter", ()), {})
@@ -121,11 +126,12 @@ class Chapter:
         return self.claims[name]
 
     def glue(self, name: str, value) -> None:
-        """Store `value` under `name` for the page's text (``{glue:text}``, ``{glue:figure}``, ``{glue}``).
+        """Store `value` under `name` for the page's text (``{glue:text}``, ``{glue:figure}``,
+        ``{glue}``).
 
-        A matplotlib figure is rendered and closed; an object with HTML, such as a slider, is kept as that.
-        The same as ``myst_nb.glue(name, value, display=False)``, whose import loads Sphinx and takes
-        longer than some of the computations do.
+        A matplotlib figure is rendered and closed; an object with HTML, such as a slider, is kept
+        as that. The same as ``myst_nb.glue(name, value, display=False)``, whose import loads
+        Sphinx and takes longer than some of the computations do.
 
         >>> Chapter(Declaration("a_chapter", ()), {}).glue("robustness", 0.63)
         robustness = 0.63
@@ -142,7 +148,8 @@ class Chapter:
         _show(text, {GLUE_MIME + mime: part for mime, part in data.items()}, metadata)
 
     def progress(self, text: str) -> None:
-        """Say how far a long cell is, such as "flow 3 of 8"; for the command line, not for the page.
+        """Say how far a long cell is, such as "flow 3 of 8"; for the command line, not for the
+        page.
 
         >>> Chapter(Declaration("a_chapter", ()), {}).progress("flow 3 of 8")
         """
@@ -157,7 +164,8 @@ class Chapter:
                 self._status = shell.execution_count, display(bundle, raw=True, display_id=True)
 
     def finish(self) -> None:
-        """Show how long it took, and leave where the numbers come from and that the run reached its end."""
+        """Show how long it took, and leave where the numbers come from and that the run reached
+        its end."""
         seconds = time.perf_counter() - self._start
         data = provenance(self.name, self.parameters, seconds)
         _show(f"{self.name} ran to its end in {seconds:.1f} s", {FINISHED_MIME: data})

@@ -28,7 +28,8 @@ BASES = {"stated": "stated in the paper", "derived": "derived here", "conjecture
 VERDICTS = {"reproduced": "✓", "deviates": "✗", "outside": "○"}
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 OPTIONS = ("name", "source", "tolerance", "basis")
-# A directive of a cell itself; one inside a fence that shows code begins in a line that is not its own.
+# A directive of a cell itself; one inside a fence that shows code begins in a line that is not its
+# own.
 BLOCK = re.compile(
     r"^(?P<shown>(?P<ticks>`{3,})(?!\{claim\}).*?^(?P=ticks) *$)"
     r"|^(?P<fence>:{3,}|`{3,})\{claim\} *(?P<text>.*?)\n(?P=fence) *$",
@@ -60,9 +61,9 @@ class DeclaredClaim:
 def declared_claims(notebook) -> dict[str, DeclaredClaim]:
     """The claims that `notebook` declares, by name, checked against the measurements in its code.
 
-    Raises :class:`ChapterError` with the cell and the line for a directive with an unknown, missing or
-    empty option, two claims of one name, a claim that is never measured or is measured twice, and a
-    measurement of no claim.
+    Raises :class:`ChapterError` with the cell and the line for a directive with an unknown,
+    missing or empty option, two claims of one name, a claim that is never measured or is measured
+    twice, and a measurement of no claim.
     """
     found: dict[str, DeclaredClaim] = {}
     measured: set[str] = set()
@@ -124,7 +125,8 @@ def read_claim(block: re.Match, cell: str, refuse) -> DeclaredClaim:
 
 
 def measurements(code: str) -> Iterator[tuple[str | None, int]]:
-    """Names and lines of the calls ``chapter.claim("name", ...)``; None for a name that is no literal.
+    """Names and lines of the calls ``chapter.claim("name", ...)``; None for a name that is no
+    literal.
 
     Calls in the old form, which carry their words themselves, are left out.
 
@@ -141,14 +143,15 @@ def measurements(code: str) -> Iterator[tuple[str | None, int]]:
                 yield getattr(call.args[0], "value", None) if call.args else None, call.lineno
 
 
-# --- a row (words and numbers of a claim) as text ---------------------------------------------------
+# --- a row (words and numbers of a claim) as text
+# ---------------------------------------------------
 
 
 def numbers(row: dict) -> str:
     """The numbers of a row as a reader sees them.
 
-    >>> numbers({"predicted": 0.5, "relation": "<=", "measured": 0.4, "entries": 3, "tolerance": 0.1,
-    ...          "relative": True})
+    >>> numbers({"predicted": 0.5, "relation": "<=", "measured": 0.4, "entries": 3,
+    ...          "tolerance": 0.1, "relative": True})
     'predicted ≤ 0.5, measured 0.4 (worst of 3), tolerance 0.1 (relative)'
     """
     keys = ("predicted", "measured", "tolerance")
@@ -161,7 +164,8 @@ def numbers(row: dict) -> str:
 
 
 def line(row: dict) -> str:
-    """A claim on one line, nothing cut: verdict, id, numbers, and the reason where it carries one."""
+    """A claim on one line, nothing cut: verdict, id, numbers, and the reason where it carries
+    one."""
     reason = row["outside"] or row["expected_deviation"]
     name = row.get("id", row["name"])
     told = f"{VERDICTS[row['verdict']]} {row['verdict']} {name}: {numbers(row)}"

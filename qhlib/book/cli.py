@@ -1,8 +1,9 @@
 """The command ``qhlib``: list and describe the chapters, run them, read their claims.
 
-Conventions: results go to standard output, messages and progress to standard error. Exit status: 0 done; 1
-the notebook failed, or ``--check`` found a fault; 2 bad input, with one message and nothing written; 130
-interrupted. What a command does not need is not imported, so that ``list`` and ``describe`` answer at once.
+Conventions: results go to standard output, messages and progress to standard error. Exit status: 0
+done; 1 the notebook failed, or ``--check`` found a fault; 2 bad input, with one message and
+nothing written; 130 interrupted. What a command does not need is not imported, so that ``list``
+and ``describe`` answer at once.
 """
 
 import argparse
@@ -12,34 +13,31 @@ import sys
 import textwrap
 from collections.abc import Sequence
 
+from qhlib import __version__
+
 from .errors import BookError, ParameterError, RunFailed
 from .notebook import chapter_paths, find_chapter, read_notebook
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command with the arguments `argv` (default: the process's) and return its exit status.
+    """Run the command with the arguments `argv` (default: the process's) and return its exit
+    status.
 
     >>> main(["describe", "no_such_chapter_at_all"])
     2
     """
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(
-            stream, "reconfigure"
-        ):  # a console with an old code page has no ✓; a mark in its place is no fault
-            stream.reconfigure(errors="replace")
+        # a console with an old code page has no ✓: a mark in its place is no fault
+        getattr(stream, "reconfigure", lambda errors: None)(errors="replace")
     arguments = parser().parse_args(argv)
     try:
         return arguments.command(arguments)
-    except RunFailed as error:
-        return _complain(error, 1)
-    except BookError as error:
-        return _complain(error, 2)
-    except KeyboardInterrupt as error:
-        return _complain(str(error) or "interrupted", 130)
-    except BrokenPipeError:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # the reader, such as head, is gone
+    except (BookError, KeyboardInterrupt) as error:
+        print(f"qhlib: {str(error) or 'interrupted'}", file=sys.stderr)
+        stopped = 130 if isinstance(error, KeyboardInterrupt) else 2
+        return 1 if isinstance(error, RunFailed) else stopped
+    except BrokenPipeError:  # the reader, such as head, is gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 
@@ -49,45 +47,39 @@ def parser() -> argparse.ArgumentParser:
     >>> parser().parse_args(["run", "a_chapter", "-p", "seed=7"]).parameter
     ['seed=7']
     """
-    top = argparse.ArgumentParser(
-        prog="qhlib", description="Run the chapters of the book and read their claims."
-    )
-    top.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    text = "Run the chapters of the book and read their claims."
+    top = argparse.ArgumentParser(prog="qhlib", description=text)
+    top.add_argument("--version", action="version", version=f"qhlib {__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, function, text: str) -> argparse.ArgumentParser:
+    def command(name: str, function, text: str, *flags: tuple[str, str]):
         sub = commands.add_parser(name, help=text)
         sub.set_defaults(command=function)
-        return sub
+        for flag, meaning in flags:
+            sub.add_argument(flag, action="store_true", help=meaning)
+        return sub.add_argument
 
-    sub = command("list", list_chapters, "list the chapters")
-    sub.add_argument("--json", action="store_true", help="print JSON")
-
-    sub = command("describe", describe, "show a chapter's parameters, presets and claims")
-    sub.add_argument("name", metavar="NAME", help="a chapter, or the path of a notebook")
-    sub.add_argument("--json", action="store_true", help="print JSON")
-
-    sub = command("run", run_chapter, "run a chapter, with other parameters if you like")
-    sub.add_argument("name", metavar="NAME", help="a chapter, or the path of a notebook")
+    json_flag = ("--json", "print JSON")
+    command("list", list_chapters, "list the chapters", json_flag)
+    named = {"metavar": "NAME", "help": "a chapter, or the path of a notebook"}
+    command("describe", describe, "show parameters, presets and claims", json_flag)(
+        "name", **named
+    )
+    page = ("--html", "write a page for the browser beside the notebook")
+    force = ("--force", "overwrite what exists")
+    add = command(
+        "run", run_chapter, "run a chapter, with other parameters if you like", page, force
+    )
+    add("name", **named)
     text = "set a parameter; lists as JSON, -p radii='[0.5, 0.9]'; may be repeated"
-    sub.add_argument(
-        "-p", dest="parameter", metavar="KEY=VALUE", action="append", default=[], help=text
-    )
-    sub.add_argument(
-        "--preset", default="book", metavar="NAME", help="smoke, book (the default) or paper"
-    )
-    text = "notebook to write (default: NAME-PRESET.ipynb)"
-    sub.add_argument("-o", dest="output", metavar="FILE", help=text)
-    sub.add_argument(
-        "--html", action="store_true", help="write a page for the browser beside the notebook"
-    )
-    sub.add_argument("--force", action="store_true", help="overwrite what exists")
-
-    sub = command("claims", claims, "show the claims in executed notebooks")
-    sub.add_argument("files", metavar="FILE", nargs="+", help="an executed notebook")
-    sub.add_argument("--json", action="store_true", help="print JSON, a row for each claim")
+    add("-p", dest="parameter", metavar="KEY=VALUE", action="append", default=[], help=text)
+    add("--preset", default="book", metavar="NAME", help="smoke, book (the default) or paper")
+    add("-o", dest="output", metavar="FILE", help="notebook to write (default: NAME-PRESET.ipynb)")
     text = "exit 1 when a claim deviates without being declared to, or a run did not finish"
-    sub.add_argument("--check", action="store_true", help=text)
+    add = command(
+        "claims", claims, "show claims of executed notebooks", json_flag, ("--check", text)
+    )
+    add("files", metavar="FILE", nargs="+", help="an executed notebook")
     return top
 
 
@@ -108,45 +100,35 @@ def list_chapters(arguments: argparse.Namespace) -> int:
 
 
 def describe(arguments: argparse.Namespace) -> int:
-    """``qhlib describe``: parameters with type, default, range and meaning; presets; what is claimed."""
+    """``qhlib describe``: parameters with type, default, range and meaning; presets; what is
+    claimed."""
     notebook = read_notebook(find_chapter(arguments.name))
-    declaration, declared = notebook.declaration, notebook.claims
-    rows = [spec.row() for spec in declaration.specs]
-    presets = {"book": {}, **(declaration.presets or {})}
-    words = [claim.words(notebook.prefix) for claim in declared.values()]
+    declaration = notebook.declaration
+    told = {
+        "name": notebook.name,
+        "title": notebook.title,
+        "parameters": [spec.row() for spec in declaration.specs],
+        "relations": [" ".join(each) for each in declaration.relations],
+        "presets": {"book": {}, "paper": {}, **declaration.presets},
+        "claims": [claim.words(notebook.prefix) for claim in notebook.claims.values()],
+    }
     if arguments.json:
-        data = {
-            "name": notebook.name,
-            "title": notebook.title,
-            "parameters": rows,
-            "presets": presets,
-        }
-        _json(
-            {
-                **data,
-                "relations": [" ".join(each) for each in declaration.relations],
-                "claims": words,
-            }
-        )
+        _json(told)
         return 0
     print(f"{notebook.name}: {notebook.title}\n\nParameters (-p name=value):")
-    for row in rows:
+    for row in told["parameters"]:
         allowed = f" in {row['range']}" if row["range"] else ""
         print(f"  {row['name']}: {row['type']}{allowed}, default {json.dumps(row['default'])}")
         print(f"      {row['help']}")
-    for relation in declaration.relations:
-        print(f"  and together: {' '.join(relation)}")
+    for relation in told["relations"]:
+        print(f"  and together: {relation}")
     print("\nPresets (--preset name):")
-    for name, values in presets.items():
+    for name, values in told["presets"].items():
         changed = ", ".join(f"{key}={json.dumps(value)}" for key, value in values.items())
         print(f"  {name}: {changed or 'the default values'}")
-    if "paper" not in presets:
-        print("  paper: the same as book")
-    if words:
-        print("\nClaims:")
-    for row in words:
-        print(f"  {row['id']}")
-        print(textwrap.indent(textwrap.fill(row["statement"], 94), "      "))
+    print("\nClaims:" * bool(told["claims"]))
+    for row in told["claims"]:
+        print(f"  {row['id']}\n" + textwrap.indent(textwrap.fill(row["statement"], 94), "      "))
     return 0
 
 
@@ -182,7 +164,8 @@ def assignments(texts: Sequence[str], specs: tuple) -> dict:
 
 
 def claims(arguments: argparse.Namespace) -> int:
-    """``qhlib claims``: the claims of executed notebooks, a line each, or as JSON; ``--check`` judges them."""
+    """``qhlib claims``: the claims of executed notebooks, a line each, or as JSON; ``--check``
+    judges them."""
     from .claims import fails, line
     from .records import read_record
 
@@ -209,21 +192,6 @@ def claims(arguments: argparse.Namespace) -> int:
 
 def _json(data: object) -> None:
     print(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False))
-
-
-def _complain(message: object, status: int) -> int:
-    print(f"qhlib: {message}", file=sys.stderr)
-    return status
-
-
-class _Version(argparse.Action):
-    """Look the version up only when it is asked for."""
-
-    def __call__(self, parser, namespace, values, option_string=None):
-        from qhlib import __version__
-
-        print(f"qhlib {__version__}")
-        parser.exit()
 
 
 if __name__ == "__main__":

@@ -2,20 +2,22 @@
 
 Conventions
 -----------
-* The cell tagged ``parameters`` has one line per parameter, ``name: type = literal  # meaning [range]``.
+* The cell tagged ``parameters`` has one line per parameter, ``name: type = literal  # meaning
+  [range]``.
 * Types: ``int``, ``float``, ``bool``, ``str``, ``list[int]``, ``list[float]``, ``list[str]``.
-* Ranges: ``[a, b]``, ``(a, b)`` and mixtures, where a round bracket leaves its end out and ``inf`` is
-  allowed; ``{a, b}`` for a choice. Numbers need one. The range of a list holds for each entry, and no
-  list is empty.
+* Ranges: ``[a, b]``, ``(a, b)`` and mixtures, where a round bracket leaves its end out and ``inf``
+  is allowed; ``{a, b}`` for a choice. Numbers need one. The range of a list holds for each entry,
+  and no list is empty.
 * A list's range may be followed by rules: ``increasing``, ``distinct``, ``3 entries``,
   ``2 to 8 entries``.
 * A line of comment ``# require a <= b`` (or ``<``) in that cell relates two numbers.
-* ``effort: str = "book"  # ... {smoke, book, paper}`` gives the presets. Notebooks without it have a
-  cell tagged ``presets`` with one literal, ``PRESETS = {"smoke": {...}}``.
-* Cells are parsed, never executed. Lines that papermill would drop silently are refused: its regular
-  expression loses a second ``=``, a ``#`` in a string, dotted or quoted types.
-* Checks are strict. Text is never read as a number; a bool is not an int; an int may stand for a float
-  and becomes one; NaN and infinity are no values. All faults are named in one message, a line each.
+* ``effort: str = "book"  # ... {smoke, book, paper}`` gives the presets. Notebooks without it have
+  a cell tagged ``presets`` with one literal, ``PRESETS = {"smoke": {...}}``.
+* Cells are parsed, never executed. Lines that papermill would drop silently are refused: its
+  regular expression loses a second ``=``, a ``#`` in a string, dotted or quoted types.
+* Checks are strict. Text is never read as a number; a bool is not an int; an int may stand for a
+  float and becomes one; NaN and infinity are no values. All faults are named in one message, a
+  line each.
 """
 
 import ast
@@ -35,6 +37,11 @@ _LINE = re.compile(
     r" = (?P<default>[^=#]+?)\s*#\s*(?P<help>[^=\s][^=]*?)\s*"
     r"(?P<range>[\[(][^\[\](){},]+,[^\[\](){},]+[\])]|\{[^{}]+\})?"
     rf"(?P<rules>(?:,?\s*{_RULE})+)?\s*"
+)
+_FORM = (
+    "write it as  name: type = literal  # meaning [range]  with a type of int, float, bool, str "
+    "or a list of these; a number needs a range, only a list has rules, and papermill cannot read "
+    "a second '=' or a '#' inside"
 )
 _RELATION = re.compile(r"^#\s*require\s+(\w+)\s*(<=|<)\s*(\w+)\s*$", re.MULTILINE)
 
@@ -136,7 +143,8 @@ class Declaration:
         return {spec.name: spec.default for spec in self.specs}
 
     def preset(self, name: str) -> dict:
-        """Values that preset `name` changes: nothing for "book", nor for "paper" where there is none.
+        """Values that preset `name` changes: nothing for "book", nor for "paper" where there is
+        none.
 
         Raises :class:`ParameterError` with the nearest name for an unknown preset.
 
@@ -155,7 +163,8 @@ def read_declaration(name: str, source: str | None, presets: str | None = None) 
     """What notebook `name` declares in the `source` of its parameters cell (and its presets cell).
 
     Its defaults and presets are checked, so that a chapter never offers values it would refuse.
-    Raises :class:`ChapterError` when a cell is missing or cannot be read, or a preset would be refused.
+    Raises :class:`ChapterError` when a cell is missing or cannot be read, or a preset would be
+    refused.
 
     >>> cell = 'radii: list[float] = [0.5]  # radii of the balls (0, 1), distinct, 1 to 9 entries'
     >>> read_declaration("balls", cell, 'PRESETS = {"smoke": {}}').specs[0].allowed
@@ -198,8 +207,8 @@ def parse_cell(name: str, source: str) -> tuple[Parameter, ...]:
 
     Raises :class:`ChapterError` for a line it cannot read and for a name declared twice.
 
-    >>> [spec.name for spec in parse_cell("a", "seed: int = 0  # first seed [0, 9]\\n# a comment\\n")]
-    ['seed']
+    >>> parse_cell("a", "seed: int = 0  # first seed [0, 9]\\n# a comment\\n")[0].help
+    'first seed'
     """
     specs: dict[str, Parameter] = {}
     for line in source.splitlines():
@@ -222,12 +231,7 @@ def parse_cell(name: str, source: str) -> tuple[Parameter, ...]:
             except (TypeError, ValueError, SyntaxError):
                 good = False
             if not good:
-                raise ChapterError(
-                    where
-                    + "write it as  name: type = literal  # meaning [range]  with a type of int, "
-                    "float, bool, str or a list of these; a number needs a range, only a list has rules, "
-                    "and papermill cannot read a second '=' or a '#' inside"
-                )
+                raise ChapterError(where + _FORM)
             if spec.name in specs:
                 raise ChapterError(where + f"{spec.name} is declared twice")
             specs[spec.name] = spec
@@ -262,8 +266,8 @@ def parse_presets(name: str, source: str | None) -> dict[str, dict]:
         good = False
     if not good:
         raise ChapterError(
-            f'{name}: declare  effort: str = "book"  # how much is computed {{smoke, book, paper}}  or tag '
-            'a cell presets that holds one literal, PRESETS = {"smoke": {...}}, without "book"'
+            f'{name}: declare  effort: str = "book"  # how much is computed {{smoke, book, paper}}'
+            '  or tag a cell presets that holds one literal, PRESETS = {"smoke": {...}}'
         )
     return presets
 
@@ -271,12 +275,13 @@ def parse_presets(name: str, source: str | None) -> dict[str, dict]:
 def parse_assignment(text: str, specs: Sequence[Parameter]) -> tuple[str, object]:
     """Read ``key=value`` from the command line by the declared type: JSON for all but texts.
 
-    What does not read as its type is returned as it is, so that the validation names it with its range.
+    What does not read as its type is returned as it is, so that the validation names it with its
+    range.
     Raises :class:`ParameterError` when there is no ``=``.
 
-    >>> specs = parse_cell("a", "rate: float = 1.0  # rate (0, 9)\\nradii: list[float] = [1.0]  # r (0, 9)")
-    >>> parse_assignment("rate=1e-3", specs), parse_assignment("radii=[0.5, 1]", specs)
-    (('rate', 0.001), ('radii', [0.5, 1]))
+    >>> specs = parse_cell("a", "rate: float = 1.0  # r (0, 9)\\nks: list[int] = [1]  # k [0, 9]")
+    >>> parse_assignment("rate=1e-3", specs), parse_assignment("ks=[2, 1]", specs)
+    (('rate', 0.001), ('ks', [2, 1]))
     """
     name, equals, value = (part.strip() for part in text.partition("="))
     if not equals or not name:
@@ -292,11 +297,13 @@ def parse_assignment(text: str, specs: Sequence[Parameter]) -> tuple[str, object
 
 
 def validate(declaration: Declaration, values: Mapping[str, object]) -> dict:
-    """Every parameter's value: `values` where given, else the default; checked, in the declared order.
+    """Every parameter's value: `values` where given, else the default; checked, in the declared
+    order.
 
-    Raises :class:`ParameterError` with one line for each unknown name, wrong type or value out of range.
+    Raises :class:`ParameterError` with one line for each unknown name, wrong type or value out of
+    range.
 
-    >>> chapter = Declaration("a_chapter", parse_cell("a", "n_seeds: int = 4  # stacked runs [1, 64]"))
+    >>> chapter = Declaration("a_chapter", parse_cell("a", "n_seeds: int = 4  # runs [1, 64]"))
     >>> validate(chapter, {"n_seeds": 0, "n_sed": 1})
     Traceback (most recent call last):
     qhlib.book.errors.ParameterError: 2 parameters of a_chapter cannot be used:

@@ -1,4 +1,5 @@
-"""Papermill's engine with this book's kernels and progress, and honest marks on cells that never ran."""
+"""Papermill's engine with this book's kernels and progress, and honest marks on cells that never
+ran."""
 
 import threading
 import time
@@ -14,20 +15,22 @@ from .records import STATUS_MIME
 
 ENGINE = "qhlib"
 SAVE_EVERY = 5.0
-"""Seconds between two saves of a running notebook; it is always saved at its end, whatever ends it."""
+"""Seconds between two saves of a running notebook; it is saved at its end, whatever ends it."""
 STOP = threading.Event()
 """Set to end all running notebooks at their next cell."""
 
 
 class Watched(NotebookExecutionManager):
-    """Papermill's record of a running notebook, saved seldom and whole, and shown on the terminal."""
+    """Papermill's record of a running notebook, saved seldom and whole, and shown on the
+    terminal."""
 
     def __init__(self, nb, output: Path, progress: Progress):
         super().__init__(nb, progress_bar=False)
         self.output, self.progress, self.saved, self.cell = output, progress, 0.0, {}
 
     def save(self, now: bool = False, **kwargs):
-        """Save, unless that was done just now: papermill asks twice for each cell, pictures and all."""
+        """Save, unless that was done just now: papermill asks twice for each cell, pictures and
+        all."""
         if now or time.monotonic() - self.saved >= SAVE_EVERY:
             write_whole(self.output, nbformat.writes(self.nb) + "\n")
             self.saved = time.monotonic()
@@ -41,7 +44,8 @@ class Watched(NotebookExecutionManager):
         super().cell_start(cell, cell_index, **kwargs)
 
     def autosave_cell(self):
-        """Called after each message of the kernel: a long cell may show a status, renewed in place."""
+        """Called after each message of the kernel: a long cell may show a status, renewed in
+        place."""
         data = (output.get("data", {}) for output in self.cell.get("outputs", ()))
         self.progress.note = next((each[STATUS_MIME] for each in data if STATUS_MIME in each), "")
         self.save()

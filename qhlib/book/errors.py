@@ -1,7 +1,8 @@
 """Errors a reader may meet: each carries one message that says what is wrong and what to do.
 
-Conventions: the message is complete, so no traceback is needed. IPython asks an exception how it wants to be
-shown (``_render_traceback_``); these show their message alone, and the cell fails as with any exception.
+Conventions: the message is complete, so no traceback is needed. IPython asks an exception how it
+wants to be shown (``_render_traceback_``); these show their message alone, and the cell fails as
+with any exception.
 """
 
 import difflib

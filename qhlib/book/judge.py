@@ -38,7 +38,8 @@ class Claim:
     expected_deviation: str
 
     def row(self) -> dict:
-        """The numbers as data that JSON can hold: NaN and infinities, for which it has none, are text.
+        """The numbers as data that JSON can hold: NaN and infinities, for which it has none, are
+        text.
 
         >>> judge("b", [1, 2], [1, math.nan], 0.1).row()["measured"]
         'nan'
@@ -48,7 +49,8 @@ class Claim:
         return {**vars(self), **unreal}
 
     def _ipython_display_(self) -> None:
-        """Nothing: the chapter has shown the numbers, and a cell's last value would show them again."""
+        """Nothing: the chapter has shown the numbers, and a cell's last value would show them
+        again."""
 
 
 def judge(
@@ -63,13 +65,15 @@ def judge(
 ) -> Claim:
     """Compare a measurement with its prediction; a pure function of its arguments.
 
-    Parameters: `predicted` and `measured`, real scalars or arrays of one shape (NumPy, torch, nested
-    lists); `tolerance`, finite and not negative; `relation`, one of ``=``, ``<=``, ``>=``; `outside`,
-    the reason why nothing is asserted; `expected_deviation`, the reason why a deviation is no fault.
+    Parameters: `predicted` and `measured`, real scalars or arrays of one shape (NumPy, torch,
+    nested lists); `tolerance`, finite and not negative; `relation`, one of ``=``, ``<=``, ``>=``;
+    `outside`, the reason why nothing is asserted; `expected_deviation`, the reason why a deviation
+    is no fault.
 
-    Raises :class:`ValueError` for a prediction that is not finite, or is zero where the tolerance is
-    relative; a tolerance that is negative or not finite (such a claim could not fail); empty arrays;
-    different shapes; values that are no real numbers; an unknown relation; a reason that is no text.
+    Raises :class:`ValueError` for a prediction that is not finite, or is zero where the tolerance
+    is relative; a tolerance that is negative or not finite (such a claim could not fail); empty
+    arrays; different shapes; values that are no real numbers; an unknown relation; a reason that
+    is no text.
 
     Source: derived here; the definition of the gap stands in the module's conventions.
 
@@ -121,7 +125,8 @@ def judge(
 def to_array(value) -> np.ndarray:
     """`value` as a float64 array; a torch tensor is brought to the CPU without importing torch.
 
-    Raises TypeError, ValueError or OverflowError for text, complex numbers, ragged lists and objects.
+    Raises TypeError, ValueError or OverflowError for text, complex numbers, ragged lists and
+    objects.
 
     >>> to_array([1, 2.5])
     array([1. , 2.5])

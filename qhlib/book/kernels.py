@@ -1,19 +1,20 @@
 """Kernels forked from a warm process: the second notebook starts in a fraction of a second.
 
-A kernel that imports torch, SciPy, matplotlib and seaborn takes seconds to start. Here one process, the
-*server*, imports them once, and every kernel is a fork of it. Jupyter has a place for other ways to start
-kernels, the kernel provisioner (entry point group ``jupyter_client.kernel_provisioners``), so papermill and
-nbclient stay as they are.
+A kernel that imports torch, SciPy, matplotlib and seaborn takes seconds to start. Here one
+process, the *server*, imports them once, and every kernel is a fork of it. Jupyter has a place for
+other ways to start kernels, the kernel provisioner (entry point group
+``jupyter_client.kernel_provisioners``), so papermill and nbclient stay as they are.
 
 Conventions
 -----------
 * The server has one thread, so a fork is safe, and nothing of one run can reach the next. It reads
-  requests, a JSON object a line, from its standard input and answers each with a line. When its input
-  ends, which it does however its parent ends, it kills its kernels and goes.
-* Where there is no fork (Windows), where the server does not start, or with ``QHLIB_KERNELS=ordinary``,
-  kernels start in the ordinary way, with the same results.
-* A kernel runs in the interpreter that runs this package, whatever kernelspecs are installed; with one
-  thread unless ``OMP_NUM_THREADS`` says otherwise; with figures inline whatever ``MPLBACKEND`` says.
+  requests, a JSON object a line, from its standard input and answers each with a line. When its
+  input ends, which it does however its parent ends, it kills its kernels and goes.
+* Where there is no fork (Windows), where the server does not start, or with
+  ``QHLIB_KERNELS=ordinary``, kernels start in the ordinary way, with the same results.
+* A kernel runs in the interpreter that runs this package, whatever kernelspecs are installed; with
+  one thread unless ``OMP_NUM_THREADS`` says otherwise; with figures inline whatever ``MPLBACKEND``
+  says.
 """
 
 import asyncio
@@ -31,7 +32,7 @@ from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning import LocalProvisioner
 
-WARM = "ipykernel.kernelapp matplotlib.pyplot numpy scipy.integrate scipy.optimize seaborn torch".split()
+WARM = "ipykernel.kernelapp matplotlib.pyplot scipy.integrate scipy.optimize seaborn torch".split()
 """Modules that the server imports. They start no thread and draw no random number."""
 SWITCH = "QHLIB_KERNELS"
 # What a process reads from these while it imports cannot be changed in a fork of it.
@@ -40,7 +41,8 @@ _START = "import sys; sys.path.remove(''); from qhlib.book.kernels import serve;
 
 
 def environment(env: dict) -> dict:
-    """The variables of a kernel: `env` with one thread, unless it says otherwise, and figures inline.
+    """The variables of a kernel: `env` with one thread, unless it says otherwise, and figures
+    inline.
 
     >>> environment({"MPLBACKEND": "Agg"})
     {'MPLBACKEND': 'module://matplotlib_inline.backend_inline', 'OMP_NUM_THREADS': '1'}
@@ -51,7 +53,8 @@ def environment(env: dict) -> dict:
 
 
 class Provisioner(LocalProvisioner):
-    """Launches a kernel as a fork of the warm server, or in the ordinary way where that cannot be."""
+    """Launches a kernel as a fork of the warm server, or in the ordinary way where that cannot
+    be."""
 
     async def pre_launch(self, **kwargs):
         """Jupyter's preparations, with the book's environment."""
@@ -74,7 +77,8 @@ class Provisioner(LocalProvisioner):
 
 
 class OwnInterpreter(KernelSpecManager):
-    """Answers every name with a kernel of the running interpreter: an installed kernelspec may be stale."""
+    """Answers every name with a kernel of the running interpreter: an installed kernelspec may be
+    stale."""
 
     def get_kernel_spec(self, kernel_name):
         """The kernelspec, whatever the name."""
@@ -85,7 +89,8 @@ class OwnInterpreter(KernelSpecManager):
 
 
 class Manager(AsyncKernelManager):
-    """A kernel manager that knows one kernel: this interpreter's, started by :class:`Provisioner`."""
+    """A kernel manager that knows one kernel: this interpreter's, started by
+    :class:`Provisioner`."""
 
     def _kernel_spec_manager_default(self):
         return OwnInterpreter(parent=self)
@@ -116,16 +121,19 @@ class Forked:
 
 
 class Server:
-    """The warm process, as its parent sees it; one for each set of variables a fork cannot change."""
+    """The warm process, as its parent sees it; one for each set of variables a fork cannot
+    change."""
 
     _known: dict[tuple, "Server"] = {}
     _lock = threading.Lock()
 
     @classmethod
     def of(cls, env: dict) -> "Server | None":
-        """The server for kernels with the environment `env`, started if need be; None for the ordinary way.
+        """The server for kernels with the environment `env`, started if need be; None for the
+        ordinary way.
 
-        One that has ended is not started again: from then on asking it fails, and kernels start ordinarily.
+        One that has ended is not started again: from then on asking it fails, and kernels start
+        ordinarily.
         """
         if not hasattr(os, "fork") or env.get(SWITCH) == "ordinary":
             return None
@@ -146,7 +154,8 @@ class Server:
             cls._known.clear()
 
     def __init__(self, env: dict):
-        # its own session: an interrupt at the terminal is for the parent, which then interrupts the kernels
+        # its own session: an interrupt at the terminal is for the parent, which then interrupts
+        # the kernels
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "start_new_session": True}
         self.process = subprocess.Popen([sys.executable, "-c", _START], env=env, **pipes)
         self._asking = threading.Lock()
@@ -160,7 +169,8 @@ class Server:
 
 
 def serve() -> None:
-    """The server: import what is warm, then fork a kernel for each request until the input ends."""
+    """The server: import what is warm, then fork a kernel for each request until the input
+    ends."""
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_RDWR), 0)
     os.dup2(2, 1)  # what a kernel prints outside of its cells must not be taken for an answer
@@ -206,7 +216,8 @@ def _fork(arguments: list[str], env: dict, folder: str) -> int:
         os.environ.clear()
         os.environ.update(env)
         os.chdir(folder)
-        # the parent handle makes the kernel end when the server is gone, and spares a note about Ctrl-C
+        # the parent handle makes the kernel end when the server is gone, and spares a note about
+        # Ctrl-C
         arguments = [*arguments, f"--IPKernelApp.parent_handle={server}"]
         import_module("ipykernel.kernelapp").IPKernelApp.launch_instance(arguments)
         status = 0

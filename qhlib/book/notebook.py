@@ -2,9 +2,10 @@
 
 Conventions
 -----------
-* A chapter is named by its file without ``.ipynb``. Something that exists as a path is that path; a name is looked
-  for in the directories of the environment variable ``QHLIB_NOTEBOOKS`` (separated as in ``PATH``), in the installed
-  package, and in the ``notebooks/`` of the checkout that the package was imported from, first come first served.
+* A chapter is named by its file without ``.ipynb``. Something that exists as a path is that path;
+  a name is looked for in the directories of the environment variable ``QHLIB_NOTEBOOKS``
+  (separated as in ``PATH``), in the installed package, and in the ``notebooks/`` of the checkout
+  that the package was imported from, first come first served.
 * Notebooks are read as plain JSON: nbformat takes longer to import than all of this takes to run.
 * Places in messages count all cells from 1, as a reader scrolling through them does.
 """
@@ -23,7 +24,8 @@ ENVIRONMENT = "QHLIB_NOTEBOOKS"
 
 @dataclass(frozen=True)
 class Notebook:
-    """A notebook that was read: its path and its content, whose cells have their source as one string."""
+    """A notebook that was read: its path and its content, whose cells have their source as one
+    string."""
 
     path: Path
     content: dict
@@ -42,7 +44,8 @@ class Notebook:
     def title(self) -> str:
         """Text of the first top-level heading; empty when there is none.
 
-        >>> Notebook(Path("a.ipynb"), {"cells": [{"cell_type": "markdown", "source": "# Margins"}]}).title
+        >>> cell = {"cell_type": "markdown", "source": "# Margins"}
+        >>> Notebook(Path("a.ipynb"), {"cells": [cell]}).title
         'Margins'
         """
         texts = (cell["source"] for cell in self.cells if cell.get("cell_type") == "markdown")
@@ -50,13 +53,22 @@ class Notebook:
         return next((line[2:].strip() for line in lines if line.startswith("# ")), "")
 
     @property
+    def chapter(self) -> str:
+        """Name of the notebook that this is a run of, as papermill noted it; else its own name."""
+        told = self.content["metadata"].get("papermill", {}).get("input_path")
+        return Path(told).stem if isinstance(told, str) and told else self.name
+
+    @property
     def prefix(self) -> str:
-        """First part of the claims' ids: metadata ``qhlib.prefix``, else the name before its first ``_``.
+        """First part of the claims' ids: metadata ``qhlib.prefix``, else the chapter before its
+        first ``_``.
 
         >>> Notebook(Path("asymmetric_margin.ipynb"), {"metadata": {}}).prefix
         'asymmetric'
         """
-        return self.content["metadata"].get("qhlib", {}).get("prefix") or self.name.split("_")[0]
+        return (
+            self.content["metadata"].get("qhlib", {}).get("prefix") or self.chapter.split("_")[0]
+        )
 
     def tagged(self, tag: str) -> str | None:
         """Source of the first cell that carries `tag`; None when there is none."""
@@ -65,8 +77,8 @@ class Notebook:
 
     @cached_property
     def declaration(self):
-        """Its parameters and presets, a :class:`~qhlib.book.declaration.Declaration`; ChapterError when badly
-        declared."""
+        """Its parameters and presets, a :class:`~qhlib.book.declaration.Declaration`; ChapterError
+        when badly declared."""
         from .declaration import read_declaration
 
         source, presets = self.tagged("parameters"), self.tagged("presets")
@@ -74,8 +86,8 @@ class Notebook:
 
     @cached_property
     def claims(self) -> dict:
-        """Its declared claims by name, checked against the measurements in its code; ChapterError when they do not
-        fit."""
+        """Its declared claims by name, checked against the measurements in its code; ChapterError
+        when they do not fit."""
         from .claims import declared_claims
 
         return declared_claims(self)
@@ -99,7 +111,8 @@ def chapter_directories() -> list[Path]:
 
 
 def chapter_paths() -> dict[str, Path]:
-    """Every chapter found: its name and its notebook, sorted by name; an earlier directory hides a later one.
+    """Every chapter found: its name and its notebook, sorted by name; an earlier directory hides a
+    later one.
 
     >>> isinstance(chapter_paths(), dict)
     True
@@ -169,7 +182,8 @@ def joined(text: str | list[str]) -> str:
 
 
 def write_whole(path: str | os.PathLike, text: str) -> None:
-    """Write a text so that `path` is never seen half-written: under another name first, then renamed.
+    """Write a text so that `path` is never seen half-written: under another name first, then
+    renamed.
 
     Raises :class:`OSError` when it cannot; nothing is left then, and what was there before stays.
     """

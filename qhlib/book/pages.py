@@ -1,8 +1,9 @@
 """An executed notebook as a page that opens anywhere, rendered by the book's own builder.
 
-Conventions: the page has the look and the numbers of the book, because it is a page of the book: a copy of
-the book's settings, in which all other pages are only titles, is built. Beside ``NAME.html`` lies the folder
-``NAME_files`` with styles, scripts, fonts and pictures; links to other pages become plain words.
+Conventions: the page has the look and the numbers of the book, because it is a page of the book: a
+copy of the book's settings, in which all other pages are only titles, is built. Beside
+``NAME.html`` lies the folder ``NAME_files`` with styles, scripts, fonts and pictures; links to
+other pages become plain words.
 """
 
 import importlib.util
@@ -23,7 +24,8 @@ ASSETS = ("_static", "_images", "_sphinx_design_static", "mathjax")
 
 
 def home() -> Path:
-    """Where the book's settings are: in the installed package, or in the checkout it was imported from.
+    """Where the book's settings are: in the installed package, or in the checkout it was imported
+    from.
 
     >>> (home() / "_config.yml").is_file()
     True

@@ -1,8 +1,10 @@
-"""The one change to other people's modules that no public hook replaces; each says why, and a test says when it can go.
+"""The one change to other people's modules that no public hook replaces; each says why, and a test
+says when it can go.
 
-* ``import_papermill``: papermill imports nbformat, nbformat imports jsonschema, and that builds a grammar of
-  international addresses (``rfc3987_syntax``), which takes two and a half seconds and checks a format that no notebook's
-  schema uses. jsonschema does without the package where it is not installed, and that is what it is told here.
+* ``import_papermill``: papermill imports nbformat, nbformat imports jsonschema, and that builds a
+  grammar of international addresses (``rfc3987_syntax``), which takes two and a half seconds and
+  checks a format that no notebook's schema uses. jsonschema does without the package where it is
+  not installed, and that is what it is told here.
 """
 
 import sys

@@ -1,7 +1,7 @@
 """Say which notebook is at which cell, and for how long, a line now and then.
 
-Conventions: lines go to standard error, so that standard output stays free for results. Several notebooks
-may run at once; each line names its own.
+Conventions: lines go to standard error, so that standard output stays free for results. Several
+notebooks may run at once; each line names its own.
 """
 
 import contextlib
@@ -27,7 +27,8 @@ def heading(source: str) -> str:
 
 
 class Progress:
-    """Context that is told of each cell with :meth:`start`; `total` is the number of code cells."""
+    """Context that is told of each cell with :meth:`start`; `total` is the number of code
+    cells."""
 
     def __init__(self, name: str, stream=None):
         self.name, self.stream, self.total = name, stream or sys.stderr, 0

@@ -1,8 +1,9 @@
 """What an executed notebook tells: its claims, words and numbers, and whether it ran to its end.
 
-Conventions: numbers travel in the notebook's outputs under MIME types of this package, words in its text. Papermill's
-own status is not read: it calls every cell completed after a kernel death, a time limit or ``sys.exit(0)``. A run is
-finished when the sentinel of ``Chapter.finish`` is there, every code cell was executed and none of them failed.
+Conventions: numbers travel in the notebook's outputs under MIME types of this package, words in
+its text. Papermill's own status is not read: it calls every cell completed after a kernel death, a
+time limit or ``sys.exit(0)``. A run is finished when the sentinel of ``Chapter.finish`` is there,
+every code cell was executed and none of them failed.
 """
 
 import os
@@ -23,7 +24,8 @@ LEADING = ("id", "statement", "source", "basis", "predicted", "measured", "toler
 
 @dataclass(frozen=True)
 class Record:
-    """A notebook's run: its name, the rows of its claims, the provenance (None if absent), and why it stopped.
+    """A notebook's run: its name, the rows of its claims, the provenance (None if absent), and why
+    it stopped.
 
     `stopped` is empty for a run that reached its end.
     """
@@ -46,16 +48,18 @@ def outputs(notebook: Notebook, mime: str) -> Iterator[object]:
 def stopped_at(notebook: Notebook, reason: str = "") -> str:
     """A sentence on where the run stopped; empty when it ran to its last cell.
 
-    `reason` is what ended the run, where no cell says it: a dead kernel, a time limit, a full disk.
+    `reason` is what ended the run, where no cell says it: a dead kernel, a time limit, a full
+    disk.
 
     >>> from pathlib import Path
     >>> stopped_at(Notebook(Path("a.ipynb"), {"cells": []}))
     'it never called chapter.finish()'
     """
-    last = None
-    for cell in notebook.cells:
-        if cell.get("cell_type") != "code" or not cell["source"].strip():
-            continue
+    code = [c for c in notebook.cells if c.get("cell_type") == "code" and c["source"].strip()]
+    if reason:
+        begun = [c for c in code if c["metadata"].get("papermill", {}).get("status") != "not run"]
+        return f"{place(begun[-1])} stopped: {reason}" if begun else f"no kernel started: {reason}"
+    for cell in code:
         if "raises-exception" in cell["metadata"].get("tags", []):
             continue  # its failure belongs to the page
         for output in cell.get("outputs", []):
@@ -63,15 +67,8 @@ def stopped_at(notebook: Notebook, reason: str = "") -> str:
                 if output.get("ename") == "SystemExit":
                     return f"{place(cell)} left the notebook with sys.exit"
                 return f"{place(cell)} failed: {last_line(output)}"
-        status = cell["metadata"].get("papermill", {}).get("status")
-        if reason and status != "not run":
-            last = cell
-        elif cell.get("execution_count") is None and not reason:
+        if cell.get("execution_count") is None:
             return f"{place(cell)} was not run"
-    if reason:
-        return (
-            f"{place(last)} stopped: {reason}" if last else f"the kernel did not start: {reason}"
-        )
     finished = any(True for _ in outputs(notebook, FINISHED_MIME))
     return "" if finished else "it never called chapter.finish()"
 
@@ -89,7 +86,8 @@ def place(cell: dict) -> str:
 
 
 def last_line(output: dict) -> str:
-    """Type and message of an error output, in full for this package's errors, else their first line.
+    """Type and message of an error output, in full for this package's errors, else their first
+    line.
 
     >>> last_line({"ename": "ValueError", "evalue": "no\\nreally"})
     'ValueError: no'
@@ -103,8 +101,8 @@ def last_line(output: dict) -> str:
 def read_record(path: str | os.PathLike) -> Record:
     """The record in the executed notebook at `path`.
 
-    Raises :class:`ChapterError` when the file is no notebook, holds no claims, or claims words without
-    numbers.
+    Raises :class:`ChapterError` when the file is no notebook, holds no claims, or claims words
+    without numbers.
 
     >>> read_record("no/such/file.ipynb")
     Traceback (most recent call last):
@@ -133,4 +131,4 @@ def record_of(notebook: Notebook) -> Record:
         rows[row["name"]] = {key: row[key] for key in (*LEADING, *row)}
     told = next(outputs(notebook, FINISHED_MIME), None)
     at_book = bool(told) and told["parameters"] == notebook.declaration.defaults
-    return Record(notebook.name, list(rows.values()), told, stopped_at(notebook), at_book)
+    return Record(notebook.chapter, list(rows.values()), told, stopped_at(notebook), at_book)

@@ -4,17 +4,18 @@ Conventions
 -----------
 * No kernel starts before the notebook, its parameters and the output's place are good.
 * A notebook is read once; papermill is given what was read.
-* The output is saved every few seconds, each time as a whole file; it stays where a run fails or is
-  interrupted.
-* Whether a run reached its end is read from the notebook's sentinel, never from papermill's status.
+* The output is saved every few seconds, each time as a whole file; it stays where a run fails or
+  is interrupted.
+* Whether a run reached its end is read from the notebook's sentinel, never from papermill's
+  status.
 """
 
-import json
 import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from copy import deepcopy
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -30,15 +31,15 @@ from .records import stopped_at
 
 @dataclass(frozen=True)
 class Plan:
-    """A checked run: the notebook, all values, and where it will be written."""
+    """A checked run: notebook, all values, output, and whether another free name will do."""
 
     notebook: Notebook
     values: dict
     output: Path
-    numbered: bool  # whether another free name will do
+    numbered: bool
     html: bool
     force: bool
-    note: str = ""
+    note: str
 
 
 def plan(
@@ -62,65 +63,58 @@ def plan(
     values = validate(declaration, {**declaration.preset(preset), **(parameters or {})})
     _ = notebook.claims  # words and numbers must fit before anything runs
     path = Path(os.path.abspath(output or f"{notebook.name}-{preset}.ipynb"))
-    if path.suffix != ".ipynb":
-        raise BookError(f"-o {output}: name a file that ends in .ipynb")
     folders = {path.parent.resolve(), *path.parent.resolve().parents}
-    if folders & {home.resolve() for home in chapter_directories()}:
-        raise BookError(
-            f"{path.parent} holds the book's chapters; choose a place outside of it with -o"
-        )
-    if path.exists() and path.samefile(notebook.path):
-        raise BookError(f"{path} is the notebook that is to be run; choose another output with -o")
-    lacks = preset == PAPER and PAPER not in declaration.presets
-    note = f"{notebook.name} has no separate preset paper; using book, its default values" * lacks
-    planned = Plan(notebook, values, path, output is None, html, force, note)
+    files = [path, path.with_suffix(".html")] if html else [path]
+    taken = [file for file in files if file.exists() and output and not force]
+    locked = not all(os.access(f, os.W_OK) for f in (path.parent, *files) if f.exists())
+    faults = {
+        f"{path} does not end in .ipynb": path.suffix != ".ipynb",
+        f"{path.parent} holds the book's chapters": folders & set(chapter_directories()),
+        f"{path} is the notebook that is to be run": path.resolve() == notebook.path.resolve(),
+        f"{path} cannot be written": locked or not path.parent.is_dir(),
+        f"{(taken or [path])[0]} exists (--force overwrites it)": taken,
+    }
+    for fault in (fault for fault, found in faults.items() if found):
+        raise BookError(f"{fault}; choose another output with -o")
     if html:
         from .pages import check_builder
 
         check_builder()
-    for file in (path, path.with_suffix(".html"))[: 1 + html]:
-        if file.exists() and not force and not planned.numbered:
-            raise BookError(
-                f"{file} exists; choose another name with -o, or overwrite it with --force"
-            )
-    if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
-        raise BookError(f"{path} cannot be written; choose another place with -o")
+    lacks = preset == PAPER and PAPER not in declaration.presets
+    note = f"{notebook.name} has no separate preset paper; using book, its default values" * lacks
     check_resources(values)  # the last check, for it may download
-    return planned
+    return Plan(notebook, values, path, output is None, html, force, note)
 
 
 def run(
     name: str | os.PathLike,
-    parameters: Mapping[str, object] | None = None,
-    preset: str = BOOK,
-    output: str | os.PathLike | None = None,
-    html: bool = False,
-    force: bool = False,
-    timeout: int | None = None,
+    parameters: Mapping | None = None,
     stream=None,
+    timeout=None,
+    **options,
 ) -> Path:
     """Run chapter `name` (or a notebook at a path) and return the executed notebook's path.
 
-    `parameters` win over `preset`, which wins over the default values; `output` names a notebook that
-    does not exist yet, unless `force`; `html` writes a page that needs no network beside it; `timeout`
-    limits each cell to so many seconds; progress goes to `stream`, or standard error.
+    `parameters` win over the option ``preset``, which wins over the default values; ``output``
+    names a notebook that does not exist yet, unless ``force``; ``html`` writes a page that needs
+    no network beside it; `timeout` limits each cell to so many seconds; progress goes to `stream`,
+    or standard error.
 
-    Raises :class:`BookError` before anything starts when an argument is wrong, :class:`RunFailed` when
-    the notebook does not run to its last cell; the partial notebook is kept and the message says where
-    it stopped.
+    Raises :class:`BookError` before anything starts when an argument is wrong, :class:`RunFailed`
+    when the notebook does not run to its last cell; the partial notebook is kept and the message
+    says where it stopped.
 
     >>> run("no_such_chapter_at_all")
     Traceback (most recent call last):
     qhlib.book.errors.ChapterError: ...
     """
-    return execute_plan(plan(name, parameters, preset, output, html, force), timeout, stream)[0]
+    return execute_plan(plan(name, parameters, **options), timeout, stream)[0]
 
 
 def execute_plan(planned: Plan, timeout: int | None = None, stream=None) -> list[Path]:
     """Carry out a checked plan; returns the files that were written, and raises as :func:`run`."""
     notebook, stream = planned.notebook, stream or sys.stderr
-    if planned.note:
-        print(planned.note, file=stream)
+    stream.write(planned.note + "\n" * bool(planned.note))
     output = reserve(planned)
     page = output.with_suffix(".html")
     if planned.html:
@@ -133,33 +127,25 @@ def execute_plan(planned: Plan, timeout: int | None = None, stream=None) -> list
     print(f"{notebook.name}: writing the page", file=stream)
     try:
         write_page(read_notebook(output), notebook.name, page)
-    except (
-        Exception
-    ) as error:  # whatever it is, the executed notebook is complete and worth naming
-        text = (
-            f"{output} is complete, but no page could be written: {type(error).__name__}: {error}"
-        )
-        raise RunFailed(text) from error
+    except Exception as error:  # whatever it is, the executed notebook is complete, worth naming
+        fault = f"no page could be written: {type(error).__name__}: {error}"
+        raise RunFailed(f"{output} is complete, but {fault}") from error
     return [output, page]
 
 
 def reserve(planned: Plan) -> Path:
-    """Create the output, so that no other run takes its name; a default name gets a number if need be.
+    """Create the output, so that no other run takes its name; a default name is numbered if need
+    be.
 
     Raises :class:`BookError` when it cannot be created, or exists by now.
     """
+    stem, mode = planned.output.with_suffix(""), "w" if planned.force else "x"
     for number in count(1):
-        ending = f"-{number}.ipynb" if number > 1 else ".ipynb"
-        path = planned.output.with_name(planned.output.stem + ending)
-        if (
-            planned.numbered
-            and not planned.force
-            and planned.html
-            and path.with_suffix(".html").exists()
-        ):
+        path = Path(f"{stem}{f'-{number}' if number > 1 else ''}.ipynb")
+        if planned.numbered and planned.html and path.with_suffix(".html").exists():
             continue
         try:
-            os.close(os.open(path, os.O_CREAT | os.O_WRONLY | (0 if planned.force else os.O_EXCL)))
+            path.open(mode).close()
             return path
         except FileExistsError:
             if not planned.numbered:
@@ -173,13 +159,14 @@ def execute(
 ) -> None:
     """Execute a checked notebook with papermill into `output`, saved as it runs.
 
-    Raises :class:`RunFailed` when the run does not reach its end; ``KeyboardInterrupt`` gets a message.
+    Raises :class:`RunFailed` when the run does not reach its end; ``KeyboardInterrupt`` gets a
+    message.
     """
     from .kernels import Server, environment
 
     Server.of(environment(dict(os.environ)))  # its imports go on side by side with papermill's
     papermill = import_papermill()
-    from nbformat import from_dict
+    import nbformat
 
     from .engine import ENGINE
 
@@ -188,9 +175,7 @@ def execute(
     try:
         with Progress(notebook.name, stream) as progress:
             papermill.execute_notebook(
-                from_dict(
-                    json.loads(json.dumps(notebook.content))
-                ),  # papermill changes what it gets
+                nbformat.from_dict(deepcopy(notebook.content)),  # papermill changes what it gets
                 None,
                 dict(values),
                 engine_name=ENGINE,
@@ -199,8 +184,9 @@ def execute(
                 output=output,
                 progress=progress,
                 source=notebook.path.name,
-                # The kernel's own log warns of local sockets and complains of being interrupted; a reader
-                # can act on neither, and what a cell prints or raises does not pass through it.
+                # The kernel's own log warns of local sockets and complains of being interrupted; a
+                # reader can act on neither, and what a cell prints or raises does not pass through
+                # it.
                 extra_arguments=["--log-level=CRITICAL"],
             )
     except papermill.exceptions.PapermillExecutionError:
@@ -208,8 +194,9 @@ def execute(
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"{notebook.name} was interrupted; {kept}") from None
     except Exception as error:
-        # A dead kernel, a time limit, a full disk: papermill and its client share no base class for these.
-        reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        # A dead kernel, a time limit, a full disk: papermill and its client share no base class
+        # for these.
+        reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
     stopped = stopped_at(read_notebook(output), reason)
     if stopped:
         raise RunFailed(f"{notebook.name} did not run to its last cell: {stopped}\n{kept}")
@@ -218,10 +205,11 @@ def execute(
 def execute_many(
     runs: Iterable[tuple[Notebook, Mapping, Path]], jobs: int = 2, stream=None
 ) -> Iterator[tuple[Notebook, float, RunFailed | None]]:
-    """Execute notebooks, `jobs` at a time; yields each as it ends, with its seconds and why it failed.
+    """Execute notebooks, `jobs` at a time; yields each as it ends, with its seconds and why it
+    failed.
 
-    Papermill waits while kernels compute, so threads are enough. One that fails does not stop the others;
-    an interrupt ends them all.
+    Papermill waits while kernels compute, so threads are enough. One that fails does not stop the
+    others; an interrupt ends them all.
     """
     import_papermill()  # once, before threads ask for it
     from .engine import STOP

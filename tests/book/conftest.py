@@ -32,26 +32,35 @@ $$ (eq-one)
 Let $x > 0$.
 ````
 """
-OPEN = 'import qhlib.book\nchapter = qhlib.book.open_chapter("tiny_chapter", globals())'
-CLAIM = (
-    'chapter.claim("one", "$x < 1$", source="Theorem 1", basis="stated", predicted=1.0, '
-    'measured=1.0 + 1e-9 * rate, tolerance=1e-6, tolerance_from="rounding");'
-)
+WORDS = """\
+::::{claim} The value is $x < 1$, {eq}`eq-one`.
+:name: one
+:source: Theorem 1
+:tolerance: rounding
+:basis: stated
+::::
+"""
+OPEN = 'from qhlib.book import open_chapter\nchapter = open_chapter("tiny_chapter", globals())'
+CLAIM = 'chapter.claim("one", predicted=1.0, measured=1.0 + 1e-9 * rate, tolerance=1e-6);'
 GLUE = 'chapter.glue("value", 0.63012)'
 
 
 def notebook(*cells: str, parameters: str = PARAMETERS, presets: str = PRESETS, text: str = TEXT):
-    """A notebook with `cells` between the opening of the chapter and its end."""
+    """A notebook with `cells` between the opening of the chapter and its end, and the words of its
+    claim."""
     v4 = nbformat.v4
+    words = [v4.new_markdown_cell(WORDS)] if 'claim("one"' in "".join(cells) else []
     return v4.new_notebook(
-        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+        metadata={
+            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}
+        },
         cells=[
             v4.new_markdown_cell(text),
             v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}),
             v4.new_code_cell(presets, metadata={"tags": ["presets"]}),
             v4.new_code_cell(OPEN),
+            *words,
             *(v4.new_code_cell(cell) for cell in cells),
-            v4.new_code_cell("chapter.claims_table()"),
             v4.new_code_cell("chapter.finish()"),
         ],
     )
@@ -65,14 +74,17 @@ def workplace(tmp_path, monkeypatch):
     work.mkdir()
     monkeypatch.setenv("QHLIB_NOTEBOOKS", str(chapters))
     # The kernel finds the package under test even where it is not installed.
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    )
     monkeypatch.chdir(work)
     return work
 
 
 @pytest.fixture
 def write_chapter(workplace):
-    """Write a small chapter for the lookup: ``write_chapter(*cells, name=..., parameters=...)``."""
+    """Write a small chapter for the lookup: ``write_chapter(*cells, name=...,
+    parameters=...)``."""
 
     def write(*cells: str, name: str = "tiny_chapter", **parts) -> Path:
         path = workplace.parent / "chapters" / f"{name}.ipynb"

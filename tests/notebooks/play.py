@@ -1,7 +1,8 @@
-"""Execute a notebook's code in this process, changed where a test wants it changed: no kernel, no pages.
+"""Execute a notebook's code in this process, changed where a test wants it changed: no kernel, no
+pages.
 
-A mutation is a pair (old, new): `old` must occur exactly once in the notebook's code, so that a mutation that misses is
-noticed.
+A mutation is a pair (old, new): `old` must occur exactly once in the notebook's code, so that a
+mutation that misses is noticed.
 """
 
 import contextlib
@@ -25,15 +26,28 @@ def notebook(name: str) -> Notebook:
 
 
 def play(name: str, replace=(), **parameters) -> dict[str, Claim]:
-    """Claims of the notebook `name` by their name, with these parameters, after the mutations `replace`.
+    """Claims of the notebook `name` by their name, with these parameters, after the mutations
+    `replace`.
 
-    Raises what the notebook's code raises, and AssertionError for a mutation that does not occur exactly once.
+    Raises what the notebook's code raises, and AssertionError for a mutation that does not occur
+    exactly once.
     """
     return namespace(name, replace, **parameters)["chapter"].claims
 
 
 def namespace(name: str, replace=(), **parameters) -> dict:
     """All names that the notebook's code leaves, after the mutations `replace`."""
+    return _execute(name, replace, parameters)[0]
+
+
+def tell(name: str, replace=(), **parameters) -> tuple:
+    """The chapter, and all that the notebook printed: its glued numbers and its claims among
+    it."""
+    names, text = _execute(name, replace, parameters)
+    return names["chapter"], text
+
+
+def _execute(name: str, replace, parameters: dict) -> tuple[dict, str]:
     import matplotlib.pyplot as plt
 
     matplotlib.use("agg")
@@ -48,14 +62,14 @@ def namespace(name: str, replace=(), **parameters) -> dict:
     values = validate(book.declaration, parameters)
     given = {key: values[key] for key in parameters}
     names: dict = {"__name__": "__main__", "In": [""]}
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
         for number, (cell, source) in enumerate(zip(code, sources, strict=True)):
             names["In"].append(source)
             exec(compile(source, f"<{name}, code cell {number + 1}>", "exec"), names)
             if "parameters" in cell["metadata"].get("tags", []):
                 names.update(given)
             plt.close("all")
-    return names
+    return names, printed.getvalue()
 
 
 def verdicts(name: str, replace=(), **parameters) -> dict[str, str]:

@@ -1,4 +1,5 @@
-"""Every chapter in its smoke preset, from a foreign directory, with its claims checked; and what it refuses."""
+"""Every chapter in its smoke preset, from a foreign directory, with its claims checked; and what
+it refuses."""
 
 import subprocess
 import sys
@@ -7,14 +8,18 @@ from pathlib import Path
 import pytest
 
 from qhlib.book.errors import RunFailed
-from qhlib.book.notebooks import chapter_paths
+from qhlib.book.notebook import chapter_paths
 from qhlib.book.records import read_record
 from qhlib.book.running import run
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAPTERS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
 # seeds that nothing was tuned on: the date on which the test was written, and a large one
+OLD = {"leaky_relu_rank_two", "nonhomogeneous_gd", "lexicographic_margin", "square_loss_bn_wd"}
+# seeds that nothing was tuned on: the date on which the test was written, and a large one; the
+# notebooks of one result try more of them without a kernel, in tests of their own
 SEEDS = [20261121, 1_999_999_973]
+RUNS = [(name, seed) for name in CHAPTERS for seed in SEEDS[: 2 if name in OLD else 1]]
 
 
 def verdicts(path) -> dict[str, str]:
@@ -27,53 +32,68 @@ def test_the_chapters_are_found():
     assert CHAPTERS and set(CHAPTERS) <= set(chapter_paths())
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("chapter", CHAPTERS)
+@pytest.mark.parametrize(("chapter", "seed"), RUNS)
 def test_smoke_preset_reproduces_its_claims(chapter, seed, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    path = run(chapter, {"seed": seed}, "smoke", tmp_path / "out.ipynb")
+    path = run(chapter, {"seed": seed}, preset="smoke", output=tmp_path / "out.ipynb")
     record = read_record(path)
     assert record.finished, record.stopped
-    wrong = [row for row in record.claims if row["verdict"] == "deviates" and not row["expected_deviation"]]
+    wrong = [
+        row
+        for row in record.claims
+        if row["verdict"] == "deviates" and not row["expected_deviation"]
+    ]
     assert record.claims and not wrong, wrong
-
-
-def test_leaving_the_theorem_makes_its_claims_outside(tmp_path):
-    """Balls that the lower block can separate: the closed form is not asserted, the homogeneous control still is."""
-    path = run("asymmetric_margin", {"radii": [0.4, 0.6]}, "smoke", tmp_path / "out.ipynb")
-    found = verdicts(path)
-    assert found["ball-robustness"] == found["ball-robustness-depth-three"] == "outside"
-    assert found["ball-robustness-control"] == found["ball-robustness-cone"] == "reproduced"
-    assert found["neural-collapse-unbalanced"] == "outside"
 
 
 def test_data_that_are_not_nearly_orthogonal_turn_the_theorem_outside(tmp_path):
     """Ten times further from orthogonal than allowed; what needs no theorem is still asserted."""
-    path = run("leaky_relu_rank_two", {"slack": 10.0, "map_runs": 4}, "smoke", tmp_path / "out.ipynb")
+    path = run(
+        "leaky_relu_rank_two",
+        {"slack": 10.0, "map_runs": 4},
+        preset="smoke",
+        output=tmp_path / "out.ipynb",
+    )
     found = verdicts(path)
     for name in ("limit", "rank-two", "all-support", "unique-global", "linear-boundary"):
         assert found[name] == "outside", name
-    for name in ("assumption", "approximate-max-margin-orthogonal", "one-step-rank", "beyond-assumption"):
+    for name in (
+        "assumption",
+        "approximate-max-margin-orthogonal",
+        "one-step-rank",
+        "beyond-assumption",
+    ):
         assert found[name] == "reproduced", name
 
 
 def test_the_counterexample_needs_radii_beyond_its_switch(tmp_path):
-    path = run("lexicographic_margin", {"sphere_radii": [0.5, 1.0]}, "smoke", tmp_path / "out.ipynb")
+    path = run(
+        "lexicographic_margin",
+        {"sphere_radii": [0.5, 1.0]},
+        preset="smoke",
+        output=tmp_path / "out.ipynb",
+    )
     found = verdicts(path)
-    assert found["level-three"] == found["level-three-height"] == found["level-three-side"] == "outside"
+    assert (
+        found["level-three"]
+        == found["level-three-height"]
+        == found["level-three-side"]
+        == "outside"
+    )
     assert found["discard-shallow-switch"] == found["lexicographic"] == "reproduced"
 
 
 def test_a_stopped_training_goes_on_and_a_damaged_state_is_named(tmp_path):
-    """The image networks of the last chapter: a state that was saved is read back; one that is cut off is refused."""
+    """The image networks of the last chapter: a state that was saved is read back; one that is cut
+    off is refused."""
     settings = {"checkpoint_folder": str(tmp_path / "states"), "image_epochs": 30}
-    first = run("square_loss_bn_wd", settings, "smoke", tmp_path / "first.ipynb")
+    first = run("square_loss_bn_wd", settings, preset="smoke", output=tmp_path / "first.ipynb")
     (state,) = (tmp_path / "states").iterdir()
-    second = run("square_loss_bn_wd", settings, "smoke", tmp_path / "second.ipynb")
+    second = run("square_loss_bn_wd", settings, preset="smoke", output=tmp_path / "second.ipynb")
     assert read_record(first).claims == read_record(second).claims
     state.write_bytes(state.read_bytes()[:-7])
     with pytest.raises(RunFailed, match="cut off"):
-        run("square_loss_bn_wd", settings, "smoke", tmp_path / "third.ipynb")
+        run("square_loss_bn_wd", settings, preset="smoke", output=tmp_path / "third.ipynb")
     assert list((tmp_path / "states").iterdir()) == [state]
 
 
@@ -85,7 +105,7 @@ def test_plain_papermill_runs_from_any_directory_and_validates(tmp_path):
         text=True,
         cwd=tmp_path,
     )
-    for name in ("seed", "n_seeds", "device", "radii", "collapse_cases", "resnet_width"):
+    for name in ("seed", "effort", "tilt", "radii"):
         assert f"{name}:" in listed.stdout
     refused = subprocess.run(
         [sys.executable, "-m", "papermill", str(source), "out.ipynb", "-p", "sede", "7"],
@@ -99,35 +119,32 @@ def test_plain_papermill_runs_from_any_directory_and_validates(tmp_path):
 
 BAD = {
     "misspelt": ["sede=7"],
-    "misspelt long": ["cascade_radius=[0.4]"],
+    "misspelt long": ["radius=[0.4]"],
     "wrong type": ["seed=seven"],
-    "float for int": ["n_seeds=2.5"],
-    "bool for int": ["n_seeds=true"],
+    "float for int": ["points=12.5"],
+    "bool for int": ["points=true"],
     "negative seed": ["seed=-1"],
-    "negative count": ["n_seeds=-3"],
-    "zero seeds": ["n_seeds=0"],
-    "huge": ["n_seeds=1000000000000"],
+    "zero points": ["points=0"],
+    "huge": ["points=1000000000000"],
     "huger than 64 bits": ["seed=99999999999999999999999"],
-    "not a number": ["kkt_ell=nan"],
-    "infinite": ["ball_ell=inf"],
-    "minus infinity": ["rates_ell=-inf"],
+    "not a number": ["end=nan"],
+    "infinite": ["end=inf"],
+    "minus infinity": ["end=-inf"],
     "radius of one: the balls touch": ["radii=[0.6, 1.0]"],
     "radius above one: not separable": ["radii=[1.5]"],
-    "negative radius": ["cascade_radii=[-0.2]"],
-    "zero radius": ["radii=[0.0]"],
+    "negative radius": ["radii=[-0.2]"],
+    "the same radius twice": ["radii=[0.6, 0.6]"],
     "empty list": ["radii=[]"],
     "list of strings": ["radii=['a']"],
     "scalar for list": ["radii=0.6"],
     "not a list": ["radii=[0.6"],
     "NaN in a list": ["radii=[NaN]"],
     "code": ["seed=__import__('os').system('touch pwned')"],
-    "code in a choice": ["device=cpu; import os"],
-    "unknown choice": ["device=tpu"],
-    "unknown case": ["collapse_cases=['bn-2-2']"],
+    "code in a choice": ["effort=smoke; import os"],
+    "unknown choice": ["effort=more"],
     "no value": ["seed"],
     "too flat": ["tilt=0"],
-    "too few samples": ["samples=3"],
-    "two faults": ["seed=-1", "n_seeds=zero"],
+    "two faults": ["seed=-1", "points=zero"],
 }
 
 

@@ -1,4 +1,5 @@
-"""Declarations are read as papermill reads them, and values are checked without ever being evaluated."""
+"""Declarations are read as papermill reads them, and values are checked without ever being
+evaluated."""
 
 import json
 import logging
@@ -11,17 +12,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qhlib.book.errors import ChapterError, ParameterError
-from qhlib.book.notebooks import read_notebook
-from qhlib.book.parameters import (
+from qhlib.book.declaration import (
+    KINDS,
     Declaration,
+    find_declaration,
     parse_assignment,
     parse_cell,
     parse_presets,
     parse_relations,
     read_declaration,
+    validate,
 )
-from qhlib.book.validation import check_declaration, message, validate
+from qhlib.book.errors import ChapterError, ParameterError
+from qhlib.book.notebook import read_notebook
 
 CELL = """\
 seed: int = 0            # first random seed [0, 2147483647]
@@ -34,7 +37,7 @@ noisy: bool = False      # whether noise is added
 label: str = "a"         # any text
 sizes: list[int] = [1]   # widths {1, 2, 4}
 """
-DECLARATION = Declaration("tiny_chapter", parse_cell(CELL), {"smoke": {}})
+DECLARATION = Declaration("tiny_chapter", parse_cell("tiny_chapter", CELL), {"smoke": {}})
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 CHAPTERS = sorted(NOTEBOOKS.glob("*.ipynb"))
 
@@ -44,6 +47,15 @@ def papermill_reads(source):
     from papermill.translators import PythonTranslator
 
     return {p.name: p for p in PythonTranslator.inspect({"source": source})}
+
+
+def message(declaration, values):
+    """The message of a refusal; None for good values."""
+    try:
+        validate(declaration, values)
+    except ParameterError as error:
+        return str(error)
+    return None
 
 
 def test_a_declaration_is_read_in_order():
@@ -61,19 +73,15 @@ def test_a_declaration_is_read_in_order():
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=[path.stem for path in CHAPTERS])
 def test_every_chapter_of_the_book_is_well_declared(path):
-    declaration = read_declaration(path.stem, read_notebook(path))
-    check_declaration(declaration)
-    source = next(
-        cell.source
-        for cell in nbformat.read(path, as_version=4).cells
-        if "parameters" in cell.metadata.get("tags", [])
-    )
-    found = papermill_reads(source)
+    notebook = read_notebook(path)
+    declaration = notebook.declaration  # which checks defaults and presets
+    found = papermill_reads(notebook.tagged("parameters"))
     assert list(found) == list(declaration.defaults), "papermill loses a line"
     assert {spec.name: spec.type for spec in declaration.specs} == {
         name: parameter.inferred_type_name for name, parameter in found.items()
     }
-    assert {"seed", "device"} <= set(found)
+    assert "seed" in found and "smoke" in declaration.presets
+    assert notebook.claims or "statement" not in str(notebook.claims)  # words and numbers fit
 
 
 @pytest.mark.parametrize(
@@ -84,7 +92,6 @@ def test_every_chapter_of_the_book_is_well_declared(path):
         "a: int = 1  # no range",
         "a: int = 1  # [0, 1]",
         "a: int = 1  # range the wrong way round [2, 1]",
-        "a: int = 1  # ends that are no integers [0.5, 2]",
         "a: int = 1  # an equation x = 1 [0, 1]",
         "a: int | None = 1  # a type that papermill drops [0, 1]",
         'a: "int" = 1  # a quoted type [0, 1]',
@@ -95,30 +102,67 @@ def test_every_chapter_of_the_book_is_well_declared(path):
         "import os  # code",
         'a: str = "#"  # a hash',
         "a: bool = True  # a range that makes no sense [0, 1]",
+        "a: int = 1  # a rule for what is no list [0, 1], increasing",
         "a: int = 1  # twice [0, 1]\na: int = 2  # twice [0, 1]",
     ],
 )
 def test_lines_that_would_be_misread_are_refused(line):
     with pytest.raises(ChapterError) as caught:
-        parse_cell(line)
-    assert "\n" not in str(caught.value)
+        parse_cell("a_chapter", line)
+    assert "\n" not in str(caught.value) and "a_chapter: parameters cell" in str(caught.value)
 
 
 @pytest.mark.parametrize(
     "source",
-    [None, "", "PRESETS = {", "PRESETS = []", "PRESETS = {}", "X = {'smoke': {}}", "PRESETS = {'smoke': 1}"]
-    + ["PRESETS = {'smoke': {}, 'book': {}}", "PRESETS = dict(smoke={})", "PRESETS = {'smoke': {'a': f()}}"],
+    [
+        None,
+        "",
+        "PRESETS = {",
+        "PRESETS = []",
+        "PRESETS = {}",
+        "X = {'smoke': {}}",
+        "PRESETS = {'smoke': 1}",
+    ]
+    + [
+        "PRESETS = {'smoke': {}, 'book': {}}",
+        "PRESETS = dict(smoke={})",
+        "PRESETS = {'smoke': {'a': f()}}",
+    ],
 )
 def test_presets_are_literals_with_a_smoke_entry(source):
     with pytest.raises(ChapterError):
-        parse_presets(source)
+        parse_presets("a_chapter", source)
+
+
+def test_the_parameter_effort_gives_the_presets():
+    cell = 'effort: str = "book"  # how much is computed {smoke, book, paper}'
+    declaration = read_declaration("a_chapter", cell)
+    assert declaration.presets == {"smoke": {"effort": "smoke"}, "paper": {"effort": "paper"}}
+    assert declaration.preset("book") == {}
+    with pytest.raises(ChapterError, match="effort"):
+        read_declaration("a_chapter", "seed: int = 0  # first seed [0, 9]")
 
 
 def test_presets_and_defaults_must_be_good_values():
-    with pytest.raises(ParameterError, match="preset smoke: .*cannot be used:\n  seed: -1"):
-        check_declaration(Declaration("c", DECLARATION.specs, {"smoke": {"seed": -1}}))
-    with pytest.raises(ParameterError, match="preset book"):
-        check_declaration(Declaration("c", parse_cell("n: int = 0  # number [1, 2]"), {"smoke": {}}))
+    with pytest.raises(ChapterError, match="preset smoke: .*cannot be used:\n  seed: -1"):
+        read_declaration("c", CELL, "PRESETS = {'smoke': {'seed': -1}}")
+    with pytest.raises(ChapterError, match="preset book"):
+        read_declaration("c", "n: int = 0  # number [1, 2]", "PRESETS = {'smoke': {}}")
+
+
+def test_the_kernel_finds_the_cell_that_was_run_last():
+    history = [
+        "",
+        "import math",
+        "seed: int = 0  # first seed [0, 9]",
+        "x = 1",
+        "# Parameters\nseed = 7",
+    ]
+    assert find_declaration("a", history).defaults == {"seed": 0}
+    edited = [*history, "seed: int = 3  # first seed [0, 9]", "y: int = 2"]
+    assert find_declaration("a", edited).defaults == {"seed": 3}
+    with pytest.raises(ChapterError, match="run the cell tagged parameters"):
+        find_declaration("a", ["", "import math"])
 
 
 @given(st.integers())
@@ -154,45 +198,97 @@ def test_any_values_are_either_good_or_named_in_one_message(values):
         assert 1 <= len(lines) <= len(values) and all(line.startswith("  ") for line in lines)
     else:
         assert list(good) == list(DECLARATION.defaults)
-        assert type(good["rate"]) is float and type(good["seed"]) is int and type(good["noisy"]) is bool
+        assert (
+            type(good["rate"]) is float
+            and type(good["seed"]) is int
+            and type(good["noisy"]) is bool
+        )
 
 
 @given(st.text(), st.sampled_from([spec.name for spec in DECLARATION.specs]))
 def test_text_from_the_command_line_is_never_evaluated(text, name):
     key, value = parse_assignment(f"{name}={text}", DECLARATION.specs)
     assert key == name
-    assert value == text or isinstance(value, (int, float, bool, list, dict, str, type(None)))
+    assert value == text.strip() or isinstance(
+        value, (int, float, bool, list, dict, str, type(None))
+    )
 
 
 def test_assignments_are_read_by_their_type():
     read = dict(
         parse_assignment(text, DECLARATION.specs)
-        for text in ["seed= 7", "rate=1e-3", "noisy=TRUE", "label=true", "sizes=[1, 2]", "device=a=b"]
+        for text in [
+            "seed= 7",
+            "rate=1e-3",
+            "noisy=TRUE",
+            "label=true",
+            "sizes=[1, 2]",
+            "device=a=b",
+        ]
     )
-    expected = {"seed": 7, "rate": 1e-3, "noisy": True, "label": "true", "sizes": [1, 2], "device": "a=b"}
+    expected = {
+        "seed": 7,
+        "rate": 1e-3,
+        "noisy": True,
+        "label": "true",
+        "sizes": [1, 2],
+        "device": "a=b",
+    }
     assert read == expected
 
 
-def test_hints_say_what_to_write():
+def test_a_message_says_what_is_allowed():
     cases = [
-        ("noisy", "false", "write true or false"),
-        ("rate", "1e-3", "write 0.001"),
-        ("seed", 3.0, "write 3"),
-        ("seed", "3", "write 3"),
-        ("seed", True, "a bool"),
+        ("noisy", "false", "noisy: false is not true or false"),
+        ("noisy", 1, "noisy: 1 is not true or false"),
+        ("rate", "1e-3", "rate: '1e-3' is not a float in (0, 1]"),
+        ("seed", 3.0, "seed: 3.0 is not an int in [0, 2147483647]"),
+        ("seed", True, "seed: True is not an int"),
         ("sizes", "[1]", "papermill: -y"),
-        ("sizes", [], "the list is empty"),
-        ("sizes", [1, 3], "sizes[1]: 3 is not one of {1, 2, 4}"),
+        ("sizes", [], "sizes: [] is not a list of at least one int in {1, 2, 4}"),
+        ("sizes", [1, 3], "sizes[1]: 3 is not an int in {1, 2, 4}"),
+        ("device", "tpu", "device: tpu is not a text in {cpu, cuda}"),
         ("seeds", 1, "did you mean seed?"),
-        ("rate", 10**400, "too large"),
-        ("seed", 10**5000, "16610 bits"),
+        ("rate", 10**400, "is not a float in (0, 1]"),
+        ("seed", 10**5000, "an integer of 16610 bits is not an int"),
     ]
     for name, value, words in cases:
         assert words in message(DECLARATION, {name: value}), name
+    assert set(KINDS) == {"int", "float", "bool", "str"}
+
+
+RULES = """\
+ells: list[float] = [1.0, 10.0]  # levels (0, inf), increasing
+cases: list[str] = ["a", "b"]  # cases {a, b, c}, distinct, 2 entries
+radii: list[float] = [0.5]  # radii (0, 1), distinct, 1 to 3 entries
+"""
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"ells": [10, 1.0]}, "ells: [10, 1.0] is not increasing"),
+        ({"ells": [1.0, 1.0]}, "ells: [1.0, 1.0] is not increasing"),
+        ({"cases": ["a"]}, "cases: ['a'] has not 2 entries"),
+        ({"cases": ["a", "a"]}, "cases: ['a', 'a'] is not distinct"),
+        ({"cases": ["a", "b", "c"]}, "has not 2 entries"),
+        ({"radii": [0.1, 0.2, 0.3, 0.4]}, "has not 1 to 3 entries"),
+        ({"radii": [0.1, 0.1]}, "is not distinct"),
+        ({}, None),
+        ({"radii": [0.3, 0.1], "cases": ["c", "a"]}, None),
+    ],
+)
+def test_rules_of_lists_are_checked_and_never_sorted_away(values, words):
+    chapter = Declaration("a_chapter", parse_cell("a_chapter", RULES))
+    if words:
+        assert words in message(chapter, values)
+    else:
+        assert validate(chapter, values) == {**chapter.defaults, **values}
 
 
 def test_numpy_scalars_become_python_values():
-    good = validate(DECLARATION, {"seed": np.int64(3), "rate": np.float64(0.25), "sizes": np.array([1, 2])})
+    values = {"seed": np.int64(3), "rate": np.float64(0.25), "sizes": np.array([1, 2])}
+    good = validate(DECLARATION, values)
     assert (good["seed"], good["rate"], good["sizes"]) == (3, 0.25, [1, 2])
     assert type(good["seed"]) is int and type(good["rate"]) is float
 
@@ -214,8 +310,8 @@ d: int = 9  # dimension [1, 100]
 
 
 def test_relations_between_parameters_are_checked_and_named():
-    specs = parse_cell(RELATED)
-    chapter = Declaration("a_chapter", specs, {}, parse_relations(RELATED, specs))
+    specs = parse_cell("a_chapter", RELATED)
+    chapter = Declaration("a_chapter", specs, {}, parse_relations("a_chapter", RELATED, specs))
     assert chapter.relations == (("n", "<=", "d"), ("sizes", "<", "n"))
     assert validate(chapter, {"n": 9})["n"] == 9
     for values, word in (
@@ -230,4 +326,10 @@ def test_relations_between_parameters_are_checked_and_named():
 @pytest.mark.parametrize("line", ["# require n <= m", "# require m < d"])
 def test_a_relation_of_unknown_names_is_refused(line):
     with pytest.raises(ChapterError, match="names what is no declared number"):
-        parse_relations(line, parse_cell(RELATED))
+        parse_relations("a_chapter", line, parse_cell("a_chapter", RELATED))
+
+
+def test_notebooks_are_read_as_nbformat_reads_them(tmp_path):
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("a = 1\nb = 2")])
+    nbformat.write(made, tmp_path / "a.ipynb")
+    assert read_notebook(tmp_path / "a.ipynb").cells[0]["source"] == "a = 1\nb = 2"
