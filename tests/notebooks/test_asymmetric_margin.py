@@ -16,6 +16,8 @@ from tests.notebooks.play import declared, namespace, notebook, play, verdicts
 NAME = "asymmetric_margin"
 # pictures take longer than the flows: fewer of them change no claim
 QUICK = [('n_frames = {"smoke": 4', 'n_frames = {"smoke": 2'), ("draw_planes()\nplots", "plots")]
+# a mutated law or limit must not make the rules refuse all data
+ACCEPT = ("if settled and degrees(", "if True or degrees(")
 
 
 @pytest.fixture(scope="module")
@@ -44,27 +46,20 @@ def deviating(*mutations, **parameters) -> set[str]:
 
 
 def test_a_wrong_price_list_turns_the_claims_on_the_path_law():
-    """Every coefficient at the price of one parameter: the bill is the Euclidean norm of beta."""
-    wrong = ("price = growth**2 / ell**2", "price = growth ** (2 * depths) / ell**2")
-    lazy = ("lambda z: price @ z**2", "lambda z: price @ np.abs(z) ** (2 * depths)")
-    slope = (
-        "jac=lambda z: 2 * price * z",
-        "jac=lambda z: 2 * depths * price * z * np.abs(z) ** (2 * depths - 2)",
-    )
-    pull = ("pull = price * found.x", "pull = depths * price * found.x ** (2 * depths - 1)")
-    assert {"kkt-limit", "path-law"} <= deviating(wrong, lazy, slope, pull)
+    """A coefficient of depth D at the price s^(1/D) instead of s^(2/D)."""
+    wrong = ("price = growth**2 / ell**2", "price = growth / ell")
+    assert {"kkt-limit", "path-law"} <= deviating(wrong, ACCEPT)
 
 
 def test_another_problem_turns_the_certificate():
     """Both models taken to end at the support vector machine."""
     other = ("limit = convex.block_norm(data, depths).x", "limit = svm(data)")
-    accept = ("if distance(early, limit) <= 0.15", "if True or distance(early, limit) <= 0.15")
     helper = (
         "def telling_data():",
         "def svm(data):\n    w = convex.hard_margin(data).x\n"
         "    return w / (data.y.numpy() * (data.X.numpy() @ w)).min()\n\n\ndef telling_data():",
     )
-    assert {"kkt-certificate", "other-classifier"} <= deviating(other, accept, helper)
+    assert {"kkt-certificate", "other-classifier"} <= deviating(other, ACCEPT, helper)
 
 
 def test_single_mistakes_turn_their_claims():
@@ -110,7 +105,7 @@ def test_another_model_turns_the_claims_on_balls():
 def test_a_radius_below_the_threshold_cancels_only_itself():
     claims = play(NAME, QUICK, effort="smoke", radii=[0.6, 0.9, 0.4])
     assert {claims["ball-robustness"].verdict, claims["path-law"].verdict} == {"reproduced"}
-    assert claims["path-law"].judgement.entries == 1  # smoke follows every second one above m
+    assert claims["path-law"].entries == 1  # smoke follows every second one above m
     claims = play(NAME, QUICK, effort="smoke", radii=[0.4, 0.45])
     assert {claims["ball-robustness"].verdict, claims["path-law"].verdict} == {"outside"}
     assert claims["separability-breaks"].verdict == "reproduced"
