@@ -162,7 +162,7 @@ class Flow:
     def count(self) -> None:
         """One more evaluation; raises :class:`FlowError` at the limit."""
         if self.evaluations >= self.limit:
-            raise self.stop(f"The limit of {self.limit} evaluations was hit: raise max_evaluations.")
+            raise self.stop(f"At the limit of {self.limit} evaluations: raise max_evaluations.")
         self.evaluations += 1
 
     def evaluate(self, theta: Tensor) -> tuple[Tensor, np.ndarray, Tensor]:
