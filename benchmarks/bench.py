@@ -68,7 +68,7 @@ def certified_limit(quick: bool) -> dict:
             return state, polish_leaky_relu(model, data, state.params, slope=SLOPE)
 
         if seed == 0:
-            engine()  # the first batched differentiation loads parts of torch: 0.3 s, once per process
+            engine()  # the first batched differentiation loads parts of torch: 0.3 s, once
         times, results = zip(*(cpu(engine) for _ in range(3)), strict=True)
         state, limit = results[-1]
         data, basis = in_span(raw)
@@ -154,7 +154,7 @@ def fidelity(quick: bool) -> dict:
             span = (evaluate(theta0)[0], levels[-1])
             truth = list(scipy.integrate.solve_ivp(field, span, theta0, "DOP853", **options).y.T)
             reference, doubt = "DOP853, rtol 1e-11", None
-        else:  # adaptive solvers stall on sliding: Euler at two tiny steps, whose difference tells the doubt
+        else:  # adaptive solvers stall on sliding: Euler at two tiny steps, which tell the doubt
             truth, rough = (
                 euler_reference(model, data, W, levels, step) for step in (0.002, 0.004)
             )
@@ -273,9 +273,9 @@ def linear_gap(quick: bool) -> dict:
         best = hard_margin(data)
         A = (data.X * data.y[:, None]).numpy()
         w0 = 1e-3 * torch.randn(1, 20, generator=generator(seed), dtype=torch.float64)
-        gap = lambda theta, A=A, best=best: (
-            1 - (A @ theta).min() / np.linalg.norm(theta) / best.value
-        )  # noqa: E731
+
+        def gap(theta, A=A, best=best):
+            return 1 - (A @ theta).min() / np.linalg.norm(theta) / best.value
 
         def engine(goal, data=data, w0=w0, gap=gap):
             # the caller looks every half decade, near the goal every twentieth of one
@@ -429,16 +429,13 @@ def cost(quick: bool) -> dict:
         seconds = []
         for value in values:
             size = dict(base, **({} if name == "log(1/L)" else {name: value}))
-            data, W = (
-                gaussian_labels(size["n"], size["d"], 0),
-                start(size["m"], size["d"], size["seeds"]),
-            )
-            if name == "log(1/L)":
-                run = lambda data=data, W=W, value=value: list(
-                    follow(model, data, {"W": W}, at=[value])
-                )  # noqa: E731
-            else:
-                run = lambda data=data, W=W: list(islice(follow(model, data, {"W": W}), 101))  # noqa: E731
+            data = gaussian_labels(size["n"], size["d"], 0)
+            start_at = {"W": start(size["m"], size["d"], size["seeds"])}
+            at, states = ([value], 1) if name == "log(1/L)" else (None, 101)
+
+            def run(data=data, start_at=start_at, at=at, states=states):
+                return list(islice(follow(model, data, start_at, at=at), states))
+
             seconds.append(min(cpu(run)[0] for _ in range(2 if name == "log(1/L)" else 3)))
         slope = float(np.polyfit(np.log(values[-3:]), np.log(seconds[-3:]), 1)[0])
         out[name] = {"values": values, "seconds": seconds, "slope": slope}
@@ -500,8 +497,8 @@ def show(results: dict, console: Console) -> dict:
     faith = results["fidelity"]
     for kind in ("kink-free", "random"):
         here = faith[kind]
-        title = f"Direction error (rad), d=500, {kind} start, {here['patterns_changed']} of 1000 signs "
-        title += f"changed; reference: {here['reference']}"
+        title = f"Direction error (rad), d=500, {kind} start, {here['patterns_changed']} of 1000 "
+        title += f"signs changed; reference: {here['reference']}"
         if here["reference_doubt"]:
             title += f", itself within {max(here['reference_doubt']):.0e}"
         table = Table(title=title)
@@ -555,18 +552,20 @@ def show(results: dict, console: Console) -> dict:
         ("its residual and complementarity (worst seed)",
          max(max(r["residual"], r["complementarity"]) for r in limit), "<=", CERTIFIED),
         *(
-            (f"Lyu & Li to residual 1e-2 (kinks within {width}) / engine to the limit (worst seed)",
+            (f"Lyu & Li to residual 1e-2 (kinks within {width}) / engine to limit (worst seed)",
              min(r["lyu_li"][width]["ratio"] for r in limit), ">=", 15)
             for width in widths
         ),
         ("direction error at L=1e-1000, d=500, kink-free (worst engine row)",
-         max(r["errors"][-1] for r in faith["kink-free"]["rows"] if r["method"].startswith("engine")), "<=",
-         5e-5),
+         max(r["errors"][-1] for r in faith["kink-free"]["rows"]
+             if r["method"].startswith("engine")), "<=", 5e-5),
         ("dual acceleration / engine to gap 1e-6 (worst seed)", min(faster), ">=", 10),
         ("16 seeds / textbook loop, seed-steps per second", over["ratio_textbook"], ">=", 5),
         ("16 seeds / one seed, seed-steps per second", over["ratio_one"], ">=", 3.5),
-        ("leaky-ReLU chapter, 16 seeds to log(1/L) = 1000: CPU s", results["rank_two"]["seconds"], "<=", 1),
-        ("its velocity's angle to the polished limit (rad)", results["rank_two"]["velocity_angle"], "<=", 1e-10),
+        ("leaky-ReLU chapter, 16 seeds to log(1/L) = 1000: CPU s",
+         results["rank_two"]["seconds"], "<=", 1),
+        ("its velocity's angle to the polished limit (rad)",
+         results["rank_two"]["velocity_angle"], "<=", 1e-10),
     ]  # fmt: skip
     table = Table(title="Targets")
     for column in ("target", "measured", "asked", "met"):

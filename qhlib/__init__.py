@@ -7,7 +7,7 @@ Modules, from the ground up (nothing imports what stands above it):
   :mod:`qhlib.spectra`, :mod:`qhlib.collapse`;
 * dynamics: :mod:`qhlib.flow`, :mod:`qhlib.train`, :mod:`qhlib.convex`, :mod:`qhlib.limits`;
 * figures: :mod:`qhlib.plots`; the machinery of the book, which the numerics never import:
-  :mod:`qhlib.book`.
+  ``qhlib.book``.
 
 Conventions used everywhere: float64; S seeds are stacked in the leading axis of every parameter;
 the loss ``L = sum_i exp(-q_i)`` is never formed, only ``ell = log(1/L)``.

@@ -75,8 +75,7 @@ def class_means(H: Tensor, y: Tensor) -> Tensor:  # (S, C, d)
     counts = torch.bincount(y)
     if len(counts) < 2 or bool((counts == 0).any()):
         raise ValueError(f"every class 0..C-1 needs a sample and C >= 2, got {counts.tolist()}")
-    average = torch.nn.functional.one_hot(y).to(H.dtype) / counts
-    return average.T @ H
+    return (torch.nn.functional.one_hot(y).to(H.dtype) / counts).T @ H
 
 
 def centered_means(H: Tensor, y: Tensor) -> Tensor:  # (S, C, d)
@@ -157,8 +156,9 @@ def equiangle(V: Tensor) -> Tensor:  # (S,)
 def etf_distance(V: Tensor) -> Tensor:  # (S,)
     """NC2 in one number: ``| G/|G|_F - (I - 11^T/C)/sqrt(C-1) |_F`` with ``G = V V^T``. (S,)
 
-    V is (S, C, d). Zero exactly when the rows of V are a simplex ETF, whatever its size and orientation. Our
-    choice: it joins the two conditions of Papyan et al. (2020), equal norms and equal angles.
+    V is (S, C, d). Zero exactly when the rows of V are a simplex ETF, whatever its size and
+    orientation. Our choice: it joins the two conditions of Papyan et al. (2020), equal norms and
+    equal angles.
 
     >>> round(etf_distance(torch.eye(2, dtype=torch.float64)[None]).item(), 6)  # sqrt(2 - sqrt(2))
     0.765367

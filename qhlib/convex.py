@@ -15,7 +15,7 @@ in [0, 1].
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 import clarabel
 import numpy as np
@@ -30,7 +30,8 @@ class SolverError(RuntimeError):
     inaccurate."""
 
 
-class Solution(NamedTuple):
+@dataclass(frozen=True)
+class Solution:
     """Answer of a convex problem.
 
     Attributes:
@@ -57,7 +58,7 @@ def hard_margin(data: Data) -> Solution:
         SolverError: if the data are not separable through the origin.
 
     >>> import torch
-    >>> data = Data(torch.tensor([[1.0, 0.0], [0.0, -1.0]]).double(), torch.tensor([1.0, -1.0]).double())
+    >>> data = Data(torch.eye(2).double(), torch.tensor([1.0, -1.0]).double())
     >>> round(hard_margin(data).value, 9)
     0.707106781
     """
@@ -83,7 +84,7 @@ def hard_margin_qp(data: Data) -> Solution:
     """The same margin as a quadratic programme, ``min |w|^2`` under ``q_i >= 1``: a second route.
 
     >>> import torch
-    >>> data = Data(torch.tensor([[1.0, 0.0], [0.0, -1.0]]).double(), torch.tensor([1.0, -1.0]).double())
+    >>> data = Data(torch.eye(2).double(), torch.tensor([1.0, -1.0]).double())
     >>> round(hard_margin_qp(data).value, 9)
     0.707106781
     """
@@ -105,12 +106,13 @@ def block_norm(data: Data, depths: Sequence[int]) -> Solution:
 
     Raises:
         ValueError: for depths that do not fit the data, or D >= 3 with several coordinates (not
-        convex).
+            convex).
         SolverError: if the data are not separable, or separable without the top-rate block (the
             value would be 0).
 
     >>> import torch
-    >>> data = Data(torch.tensor([[1.0, 2.0], [-1.0, 2.0]]).double(), torch.tensor([1.0, -1.0]).double())
+    >>> X = torch.tensor([[1.0, 2.0], [-1.0, 2.0]]).double()
+    >>> data = Data(X, torch.tensor([1.0, -1.0]).double())
     >>> round(block_norm(data, [1, 2]).value, 6)
     1.0
     """
@@ -161,7 +163,8 @@ def cascade(data: Data, depths: Sequence[int]) -> tuple[Solution, list[int]]:
         SolverError: if the data are not separable.
 
     >>> import torch
-    >>> data = Data(torch.tensor([[1.0, 2.0], [-3.0, -2.0]]).double(), torch.tensor([1.0, -1.0]).double())
+    >>> X = torch.tensor([[1.0, 2.0], [-3.0, -2.0]]).double()
+    >>> data = Data(X, torch.tensor([1.0, -1.0]).double())
     >>> cascade(data, [1, 2])[1]
     [1]
     """
@@ -181,10 +184,216 @@ def cascade(data: Data, depths: Sequence[int]) -> tuple[Solution, list[int]]:
             found = block_norm(Data(data.X[:, np.flatnonzero(kept)], data.y), depths[kept])
             x = np.zeros(A.shape[1])
             x[kept] = found.x
-            return found._replace(x=x), discarded
+            return replace(found, x=x), discarded
         discarded.append(int(depth))
         kept = below
     raise SolverError("the data are not separable by a hyperplane through the origin")
+
+
+def path_point(
+    data: Data, depths: Sequence[int], ell: float, speeds: float | Sequence[float] = 1.0
+) -> Solution:
+    """Regularisation path of the Lambda-seminorm, diagonal network: x = beta, value = the cost.
+
+    With balanced factors ``|theta|_Lambda^2 = sum_i |beta_i|^{2/D_i}``. The point of the path at
+    ``log(1/L) = ell`` is ::
+
+        min  sum_i speeds_i |beta_i|^{2/D_i}   s.t.   -log sum_n e^{-y_n <beta, x_n>} >= ell.
+
+    First rounds of a quadratic programme: a concave cost (D >= 3) is replaced by its tangent, the
+    loss by what its multipliers w ask of each margin, ``q_n >= ell - log w_n``. Then Newton's
+    method on the KKT equations, a coordinate that the programmes leave at 0 held there. For D >= 3
+    the answer is a local minimum, the one reached from ``beta_i = ell``. ``gap`` is the last
+    Newton step, relative.
+
+    Raises:
+        ValueError: unless ``ell >= 1`` and the depths fit the data.
+        SolverError: if the data are not separable, or Newton's method does not end.
+
+    >>> import torch
+    >>> data = Data(torch.eye(2).double(), torch.ones(2).double())
+    >>> path_point(data, [1, 1], 100.0).x.round(6).tolist()     # 100 + log 2
+    [100.693147, 100.693147]
+    """
+    A, length = _rows(data)
+    depths, speeds = _priced(depths, speeds, A.shape[1], ell)
+    squared, deep = depths == 1, np.eye(len(depths))[depths > 1]
+    size = np.eye(len(deep))
+    bounds = np.block([[deep, -size], [-deep, -size]])  # |b_i| <= t_i
+    costs = speeds * (ell / length) ** (2 / depths)  # of b = 1
+    b, needed, moved = np.ones(len(depths)), np.ones(len(A)), np.inf  # b = length beta / ell
+    for _ in range(30):
+        far = np.maximum(np.abs(b), 1e-12)
+        tangent = np.where(squared, 1.0, 2 / depths * far ** (2 / depths - 1))
+        price = costs * tangent / (costs @ far ** (2 / depths))
+        scale = np.where(squared, np.sqrt(price), 1.0)  # of the unknowns
+        rows = np.hstack([-A / scale, np.zeros((len(A), len(deep)))])
+        found = _clarabel(
+            2.0 * np.diag(np.r_[squared, np.zeros(len(deep))]),
+            np.r_[np.zeros(len(depths)), price[~squared]],
+            np.vstack([rows, bounds]),
+            np.r_[-needed, np.zeros(2 * len(deep))],
+            [clarabel.NonnegativeConeT(len(A) + 2 * len(deep))],
+        )
+        if found.status != clarabel.SolverStatus.Solved:
+            raise SolverError(f"Clarabel reports a round as {found.status}: is it separable?")
+        first, before, b = np.isinf(moved), b, np.asarray(found.x)[: len(depths)] / scale
+        moved = float(np.abs(b - before).max() / np.abs(b).max())
+        if moved < 1e-6 and not first:  # the first round knows no multipliers
+            break
+        w = np.maximum(np.asarray(found.z)[: len(A)], 0)
+        w = w / w.sum()
+        needed = 1 - np.log(np.where(w > 1e-9, w, 1.0)) / ell
+    kept = np.abs(b) > 1e-8 * np.abs(b).max()
+    beta = np.zeros(len(depths))
+    beta[kept], gap = _settle(
+        A[:, kept] * length, depths[kept], ell, speeds[kept], b[kept] * ell / length
+    )
+    return Solution(beta, float(speeds @ np.abs(beta) ** (2 / depths)), gap)
+
+
+def _settle(
+    A: np.ndarray, depths: np.ndarray, ell: float, speeds: np.ndarray, beta: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """Newton for ``d cost = m grad ell``, ``ell(beta) = ell``: (beta, its last relative step)."""
+    d, m = len(beta), None
+    for _ in range(100):
+        q = A @ beta
+        w = np.exp(q.min() - q)
+        here, w = q.min() - np.log(w.sum()), w / w.sum()
+        g = w @ A
+        H = np.outer(g, g) - (A.T * w) @ A
+        price = speeds * 2 / depths * np.sign(beta) * np.abs(beta) ** (2 / depths - 1)
+        m = (price @ g) / (g @ g) if m is None else m
+        J = np.zeros((d + 1, d + 1))
+        J[:d, :d] = np.diag((2 / depths - 1) * price / beta) - m * H
+        J[:d, d], J[d, :d] = -g, g
+        try:
+            step = np.linalg.solve(J, np.r_[m * g - price, ell - here])
+        except np.linalg.LinAlgError:
+            break
+        # beyond one or two nats the softmax of the margins is another one
+        nats, share = np.abs(A @ step[:d]).max(), float(np.abs(step[:d] / beta).max())
+        if not np.isfinite(nats):
+            break
+        taken = min(1.0, 2 / nats, 0.5 / share)
+        beta, m = beta + taken * step[:d], m + taken * step[d]
+        if taken == 1.0 and nats < 1e-6:
+            return beta, share
+    raise SolverError(f"Newton's method did not settle at ell = {ell:g}")
+
+
+def ball_path_point(
+    mu: np.ndarray,
+    radius: float,
+    depths: Sequence[int],
+    ell: float,
+    speeds: float | Sequence[float] = 1.0,
+) -> Solution:
+    """The same path on balls: labels ±1 on the spheres of this radius around ±mu in R^3.
+
+    Their mean loss is elementary, see :func:`ball_loss`. Newton's method on the KKT equations in
+    log beta. A coordinate with D >= 2 can be zero on the path: of the points without the
+    shallowest 0, 1, ... of them the one of least cost is taken. ``gap`` is the last Newton step.
+
+    Raises:
+        ValueError: unless mu is positive, ``0 < radius < |mu|``, ``ell >= 1`` and the depths fit.
+        SolverError: if Newton's method ends nowhere.
+
+    >>> found = ball_path_point(np.array([0.8, 0.6]), 0.7, [1, 2], 1e4)
+    >>> round(float(found.x @ [0.8, 0.6] / np.linalg.norm(found.x)) - 0.7, 4)    # limit: 0.2263
+    0.2263
+    """
+    mu = np.asarray(mu, float)
+    depths, speeds = _priced(depths, speeds, len(mu), ell)
+    if not (mu > 0).all() or not 0 < radius < np.linalg.norm(mu):
+        raise ValueError(
+            f"mu must be positive and longer than the radius {radius}, got {mu.tolist()}"
+        )
+    order = np.argsort(depths, kind="stable")
+    shallow, deep = order[depths[order] == 1], order[depths[order] > 1]
+    best = None
+    for start in (1.0, 10.0):
+        for zeros in range(max(1, len(deep))):
+            kept = np.sort(np.r_[shallow, deep[zeros:]])
+            found = _stationary(start, mu[kept], radius, depths[kept], ell, speeds[kept])
+            if found is None:
+                continue
+            beta = np.zeros(len(mu))
+            beta[kept] = found[0]
+            value = float(speeds @ beta ** (2 / depths))
+            if best is None or value < best.value:
+                best = Solution(beta, value, found[1])
+        if best is not None:
+            return best
+    raise SolverError(f"Newton's method found no point at radius {radius:g}, ell = {ell:g}")
+
+
+def ball_loss(
+    beta: np.ndarray, mu: np.ndarray, radius: float
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """``log(1/L)`` on the sphere of this radius around mu, its gradient and its Hessian in beta.
+
+    ``<beta, mu> - log(sinh(x) / x)`` with ``x = radius |beta|``: on a sphere of R^3 a component
+    is uniform.
+
+    >>> round(ball_loss(np.array([3.0, 4.0]), np.array([0.6, 0.8]), 0.1)[0], 6)
+    4.958675
+    """
+    size = np.linalg.norm(beta)
+    x, unit = radius * size, beta / size
+    damped = np.exp(-2 * x)
+    slope = (1 + damped) / (1 - damped) - 1 / x
+    bend = 1 / x**2 - 4 * damped / (1 - damped) ** 2
+    ell = beta @ mu - (x + np.log1p(-damped) - np.log(2 * x))
+    along = np.outer(unit, unit)
+    across = (np.eye(len(beta)) - along) * radius * slope / size
+    return float(ell), mu - radius * slope * unit, -across - radius**2 * bend * along
+
+
+def _priced(depths, speeds, d: int, ell: float) -> tuple[np.ndarray, np.ndarray]:
+    """Checked depths, and one positive speed for each coordinate."""
+    depths, speeds = np.asarray(depths), np.asarray(speeds, float) * np.ones(d)
+    if depths.shape != (d,) or (depths < 1).any() or not (speeds > 0).all():
+        raise ValueError(
+            f"give {d} depths >= 1 and positive speeds, got {depths.tolist()}, {speeds.tolist()}"
+        )
+    if not ell >= 1:
+        raise ValueError(f"the path begins at log(1/L) = 1, got {ell}")
+    return depths, speeds
+
+
+def _stationary(
+    start: float,
+    mu: np.ndarray,
+    radius: float,
+    depths: np.ndarray,
+    ell: float,
+    speeds: np.ndarray,
+) -> tuple[np.ndarray, float] | None:
+    """Newton for ``speeds (2/D) beta^{2/D - 1} = m grad ell``, ``ell(beta) = ell``, in logarithms.
+
+    None where a coordinate vanishes, or nothing is found.
+    """
+    z = np.r_[np.log(start * ell * mu), 0.0]
+    for _ in range(60):
+        beta, m = np.exp(z[:-1]), np.exp(z[-1])
+        here, g, H = ball_loss(beta, mu, radius)
+        price = speeds * 2 / depths * beta ** (2 / depths - 1)
+        J = np.diag(np.r_[price * (2 / depths - 1), 0.0])
+        J[:-1, :-1] -= m * H * beta
+        J[:-1, -1], J[-1, :-1] = -m * g, g * beta / ell
+        try:
+            step = np.linalg.solve(J, np.r_[m * g - price, 1 - here / ell])
+        except np.linalg.LinAlgError:
+            return None
+        length = float(np.abs(step).max())
+        if length < 1e-9:
+            return beta, length
+        z = z + step * min(1.0, 1.0 / length)
+        if not np.abs(z).max() < 100 or z[:-1].min() < z[:-1].max() - 35:
+            return None
+    return None
 
 
 def _rows(data: Data) -> tuple[np.ndarray, float]:  # (n, d)

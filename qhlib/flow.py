@@ -33,14 +33,7 @@ from scipy.optimize import brentq
 from torch import Tensor
 
 from qhlib.data import Data
-from qhlib.margins import (
-    Model,
-    hessian,
-    jacobian,
-    log_inverse_loss,
-    margins,
-    negative_gradient,
-)
+from qhlib.margins import Model, hessian, jacobian, log_inverse_loss, margins, negative_gradient
 from qhlib.params import Params, flatten, unflatten
 
 LANDING = 1e-9
@@ -143,8 +136,7 @@ def follow(
         raise ValueError(f"at must be a non-empty increasing list of log(1/L), got {at!r}")
     flow = Flow(model, data, params, max_evaluations)
     if targets and (flow.ell > targets[0] + LANDING * max(1, abs(targets[0]))).any():
-        top = f"{flow.ell.max():.6g}"
-        raise ValueError(f"the flow starts at log(1/L) = {top}, above the first of at, {at[0]}")
+        raise ValueError(f"the flow starts at {flow.ell.max():.6g}, above the values of at")
     for fidelity in stepper.run(flow, targets, until):
         yield flow.state(fidelity)
 
@@ -153,9 +145,12 @@ class Flow:
     """Where a flow is and what it has cost: the part that all steppers share.
 
     Attributes:
-        theta, q, ell, g: the current point: (S, p), margins (S, k), log(1/L) as an array (S,),
-        gradient.
-        steps, evaluations: so far.
+        theta: the current point, flat, (S, p).
+        q: its margins (S, k), or None until they are wanted.
+        ell: its log(1/L), an array (S,).
+        g: the gradient of ell there, (S, p).
+        steps: taken so far.
+        evaluations: made so far.
     """
 
     def __init__(self, model: Model, data: Data, params: Params, max_evaluations: int):
@@ -167,8 +162,7 @@ class Flow:
     def count(self) -> None:
         """One more evaluation; raises :class:`FlowError` at the limit."""
         if self.evaluations >= self.limit:
-            why = f"The limit of {self.limit} evaluations was reached"
-            raise self.stop(f"{why}: raise max_evaluations, or ask for a smaller log(1/L).")
+            raise self.stop(f"At the limit of {self.limit} evaluations: raise max_evaluations.")
         self.evaluations += 1
 
     def evaluate(self, theta: Tensor) -> tuple[Tensor, np.ndarray, Tensor]:
@@ -179,14 +173,16 @@ class Flow:
 
     def settle(self, vector: np.ndarray) -> None:
         """Make the (p,) array of a single seed the current point."""
-        self.theta, self.q = self.tensor(vector.copy()), None
+        self.theta, self.q = vector.copy(), None
 
     def tensor(self, vector: np.ndarray) -> Tensor:  # (1, p)
         """A (p,) array as stacked flat parameters, where the parameters lie."""
-        return torch.as_tensor(vector, dtype=self.theta.dtype, device=self.theta.device)[None]
+        return torch.as_tensor(vector, dtype=self.g.dtype, device=self.g.device)[None]
 
     def state(self, fidelity: np.ndarray | float = 1.0) -> State:
         """The current point."""
+        if isinstance(self.theta, np.ndarray):
+            self.theta = self.tensor(self.theta)
         params = unflatten(self.theta, self.like)
         if self.q is None:
             with torch.no_grad():
@@ -236,13 +232,9 @@ class _Explicit:
                 done = left <= 0 if at is None else np.abs(left) <= LANDING * max(1.0, abs(goal))
                 if done.all():
                     break
-                length, size = (
-                    _host(torch.linalg.vector_norm(t, dim=1)) for t in (flow.g, flow.theta)
-                )
+                length, size = (_host(t.norm(dim=1)) for t in (flow.g, flow.theta))
                 if not (np.isfinite(flow.ell).all() and np.isfinite(length).all()):
-                    raise flow.stop(
-                        "A margin or gradient is not finite: take smaller data or steps."
-                    )
+                    raise flow.stop("A number is no longer finite: take smaller data or steps.")
                 if (~done & (length == 0)).any():
                     raise flow.stop("The gradient vanished for a seed: start it elsewhere.")
                 want = np.where(done, 0.0, own if at is None else np.minimum(own, left))
@@ -316,7 +308,8 @@ class Heun(_Explicit):
 
     Attributes:
         tol: relative local error per step, in (0, 1).
-        step, stretch: as in :class:`Euler`.
+        step: as in :class:`Euler`.
+        stretch: as in :class:`Euler`.
 
     >>> Heun(1e-4).tol
     0.0001
@@ -406,7 +399,7 @@ class Implicit:
             ell, g = float(ell[0]), _host(g[0])
             return ell, g, ell * (vector @ vector) / (vector @ g) ** 2 * g
 
-        def field_jacobian(_x: float, vector: np.ndarray) -> np.ndarray:
+        def jac(_x: float, vector: np.ndarray) -> np.ndarray:
             ell, g, velocity = look(vector)
             here = unflatten(flow.tensor(vector), flow.like)
             H = _host(hessian(flow.model, flow.data, here))
@@ -416,15 +409,13 @@ class Implicit:
 
         ell, g, velocity = look(start)
         if not (ell > 0 and start @ g > 0):
-            raise ValueError(
-                "Implicit starts where the data are separated: use Far, or Heun up to there"
-            )
+            raise ValueError("Implicit starts where the data are separated: use Far or Heun first")
         atol = rtol * np.linalg.norm(start) / math.sqrt(start.size)
-        tolerances = {"rtol": rtol, "atol": atol, "max_step": self.max_step}
-        tolerances["first_step"] = min(1e-3, self.max_step)
+        options = {"rtol": rtol, "atol": atol, "max_step": self.max_step, "jac": jac}
         # the solver never gets as far as 1e6: the loop leaves when the last target is passed
         field = lambda _x, vector: look(vector)[2]  # noqa: E731
-        solver = SOLVERS[self.method](field, 0.0, start, 1e6, jac=field_jacobian, **tolerances)
+        first_step = min(1e-3, self.max_step)
+        solver = SOLVERS[self.method](field, 0.0, start, 1e6, first_step=first_step, **options)
         slope, risen, promised = g @ velocity / ell, 0.0, 0.0  # slope of log ell in x
         for target in at:
             while ell < target:
@@ -434,9 +425,7 @@ class Implicit:
                 rise, slope = math.log(ell / before) if ell > 0 else math.nan, g @ velocity / ell
                 due = 0.5 * (solver.t - solver.t_old) * (first + slope)
                 if not abs(rise - due) <= 0.02 * due + 10 * rtol:
-                    raise flow.stop(
-                        f"{self.method} left the flow: use a smaller rtol or max_step."
-                    )
+                    raise flow.stop(f"{self.method} left the flow: lower rtol or max_step.")
                 risen, promised = risen + rise, promised + due
                 flow.settle(solver.y)
             if solver.t > 0:
@@ -482,9 +471,10 @@ def affine_margins(
     would agree only by accident.
 
     >>> data = Data(torch.eye(2).double(), torch.ones(2).double())
-    >>> affine_margins(lambda p, X: p["w"] @ X.T, data, {"w": torch.ones(1, 2).double()})[1].tolist()
+    >>> w = {"w": torch.ones(1, 2).double()}
+    >>> affine_margins(lambda p, X: p["w"] @ X.T, data, w)[1].tolist()
     [[1.0, 0.0], [0.0, 1.0]]
-    >>> affine_margins(lambda p, X: p["w"] ** 2 @ X.T, data, {"w": torch.ones(1, 2).double()}) is None
+    >>> affine_margins(lambda p, X: p["w"] ** 2 @ X.T, data, w) is None
     True
     """
     theta = flatten(params).detach()
@@ -493,9 +483,8 @@ def affine_margins(
         rng = torch.Generator().manual_seed(0)
         away = length * torch.randn(theta.shape, generator=rng, dtype=theta.dtype).to(theta.device)
         there = margins(model, data, unflatten(theta + away, params))[0].detach()
-        if not torch.allclose(
-            there, q + J @ away[0], rtol=1e-10, atol=1e-10 * float(J.abs().max())
-        ):
+        close = {"rtol": 1e-10, "atol": 1e-10 * float(J.abs().max())}
+        if not torch.allclose(there, q + J @ away[0], **close):
             return None
     return _host(q - J @ theta[0]), _host(J)
 
@@ -531,31 +520,32 @@ class Affine:
             raise ValueError("the margins are not affine in the parameters: use Far or Implicit")
         q0, J = affine
 
-        def look(vector: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-            """ell, its gradient and the weights."""
+        def look(vector: np.ndarray) -> tuple[float, np.ndarray, float]:
+            """ell, the weights w up to their sum, and that sum: the gradient is ``w J / sum``."""
             flow.count()
             q = q0 + J @ vector
             low = q.min()
             w = np.exp(low - q)
             total = w.sum()
-            w /= total
-            return low - math.log(total), w @ J, w
+            return low - math.log(total), w, total
 
         def solver_from(vector, span, rtol, late):
             def field(x, vector):
-                g = look(vector)[1]
+                _, w, total = look(vector)
+                g = w @ J / total
                 return math.exp(x) / (g @ g) * g if late else g
 
-            def field_jacobian(x, vector):
-                _, g, w = look(vector)
-                H, gg = np.outer(g, g) - (J.T * w) @ J, g @ g
+            def jac(x, vector):
+                _, w, total = look(vector)
+                g = w @ J / total
+                H, gg = np.outer(g, g) - (J.T * w) @ J / total, g @ g
                 return math.exp(x) * (H / gg - 2 * np.outer(g, H @ g) / gg**2) if late else H
 
             atol = self.rtol * max(np.linalg.norm(vector), 1e-3) / math.sqrt(J.shape[1])
             # first_step: LSODA's own guess can jump over the whole beginning
-            tolerances = {"rtol": rtol, "atol": atol, "first_step": min(1e-3, span)}
-            tolerances["max_step"] = 0.5 if late else np.inf
-            return SOLVERS["LSODA"](field, 0.0, vector, span, jac=field_jacobian, **tolerances)
+            options = {"first_step": min(1e-3, span), "max_step": 0.5 if late else np.inf}
+            options |= {"rtol": rtol, "atol": atol, "jac": jac}
+            return SOLVERS["LSODA"](field, 0.0, vector, span, **options)
 
         ell, solver = look(vector)[0], None
         for target in [*(value for value in at if value < 1), 1.0]:
@@ -588,7 +578,8 @@ class Affine:
             point = solver.dense_output()(clock) if clock else vector
             # the solver's ell is off by its tolerance; a step along the flow lands exactly
             for _ in range(3):
-                ell, g, _w = look(point)
+                ell, w, total = look(point)
+                g = w @ J / total
                 point = point + (target - ell) / (g @ g) * g
             flow.settle(point)
             yield fidelity
@@ -603,7 +594,9 @@ class Far:
 
     Attributes:
         begin: an ell at which the data are separated, > 0.
-        rtol, method, max_step: as in :class:`Implicit` (and rtol as in :class:`Affine`).
+        rtol: as in :class:`Implicit`, or as in :class:`Affine`.
+        method: as in :class:`Implicit`.
+        max_step: as in :class:`Implicit`.
 
     >>> data = Data(torch.eye(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64))
     >>> start = {"w": torch.tensor([[0.5, 0.7]], dtype=torch.float64)}

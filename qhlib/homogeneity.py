@@ -34,8 +34,9 @@ def psi(params: Params, rates: Rates, a: float | Tensor) -> Params:
 
 
 def scaling_defect(model: Model, params: Params, X: Tensor, rates: Rates, a: float) -> Tensor:
-    """(S,): ``max_i |f(x_i; psi_a theta) - e^a f(x_i; theta)|``, relative to ``e^a max_i |f|``. Zero for
-    a right Lambda.
+    """(S,): ``max_i |f(x_i; psi_a theta) - e^a f(x_i; theta)|``, relative to ``e^a max_i |f|``.
+
+    Zero for a right Lambda.
 
     >>> square = lambda p, X: p["w"] ** 2 @ X.T
     >>> one = torch.ones(1, 1).double()
@@ -65,8 +66,9 @@ def euler_defect(model: Model, params: Params, X: Tensor, rates: Rates) -> Tenso
 
 
 def gradient_defect(model: Model, params: Params, X: Tensor, rates: Rates, a: float) -> Tensor:
-    """(S,): relative violation of ``grad f(psi_a theta) = e^{a (I - Lambda)} grad f(theta)``, for a
-    weighted sum of all scores.
+    """(S,): relative violation of ``grad f(psi_a theta) = e^{a (I - Lambda)} grad f(theta)``.
+
+    f is a weighted sum of all scores.
 
     >>> square = lambda p, X: p["w"] ** 2 @ X.T
     >>> one = torch.ones(1, 1).double()
@@ -134,8 +136,8 @@ def normalize(params: Params, rates: Rates) -> tuple[Params, Tensor]:
     squares = lam * theta**2
     if bool((squares.sum(1) <= 0).any()):
         raise ValueError("the Lambda-seminorm of a seed is zero: there is nothing to normalize")
-    # the logarithm of the sum is convex and decreasing in tau: Newton's method from the left, where
-    # its largest term alone is 1, is monotone
+    # the logarithm of the sum is convex and decreasing in tau: Newton's method is monotone from
+    # the left, where its largest term alone is 1
     logs = torch.log(squares)
     tau = (logs / (2 * lam)).amax(1)
     for _ in range(100):

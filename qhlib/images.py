@@ -50,18 +50,16 @@ CLASSES = {
 }
 """Names of the classes of each set, in the order of its labels."""
 
-# file: published MD5; MD5 of its content; official number of records
+_FASHION_MNIST = """
+train-images-idx3 8d4fb7e6c68d591d4c3dfef9ec88bf0d f4a8712d7a061bf5bd6d2ca38dc4d50a 60000
+train-labels-idx1 25c81989df183df01b3e8a0aad5dffbe 9018921c3c673c538a1fc5bad174d6f9 60000
+t10k-images-idx3 bef4ecab320f06d8554ea6380940ec79 8181f5470baa50b63fa0f6fddb340f0a 10000
+t10k-labels-idx1 bb300cfdad3c16e7a12a480ee83cd310 15d484375f8d13e6eb1aabb0c3f46965 10000
+"""
+# file: published MD5, MD5 of its content, official number of records
 FASHION_MNIST = {
-    f"{part}-{what}-ubyte.gz": (published, content, 60000 if part == "train" else 10000)
-    for part, what, published, content in (
-        line.split()
-        for line in """
-        train images-idx3 8d4fb7e6c68d591d4c3dfef9ec88bf0d f4a8712d7a061bf5bd6d2ca38dc4d50a
-        train labels-idx1 25c81989df183df01b3e8a0aad5dffbe 9018921c3c673c538a1fc5bad174d6f9
-        t10k images-idx3 bef4ecab320f06d8554ea6380940ec79 8181f5470baa50b63fa0f6fddb340f0a
-        t10k labels-idx1 bb300cfdad3c16e7a12a480ee83cd310 15d484375f8d13e6eb1aabb0c3f46965
-        """.strip().splitlines()
-    )
+    f"{name}-ubyte.gz": (published, content, int(official))
+    for name, published, content, official in map(str.split, _FASHION_MNIST.split("\n")[1:-1])
 }
 # archive: published MD5, the folder it unpacks to, the ending of its batches
 CIFAR10 = {
@@ -110,7 +108,7 @@ def load(
     Args:
         name: the data set.
         folder: where its official files lie; empty to use the cache, the system's copy, or a
-        download.
+            download.
         classes: labels to keep, renumbered 0, 1, ... in this order; None for all ten.
         n_train: at most so many training images, the first ones of the kept classes; None for all.
         n_test: the same for test images.
@@ -157,7 +155,7 @@ def require(name: str, folder: str | os.PathLike = "", *, download: bool = True)
 
     >>> require("cifar11")
     Traceback (most recent call last):
-    qhlib.images.ImagesError: there are no images 'cifar11'; choose digits, fashion_mnist or cifar10
+    qhlib.images.ImagesError: there are no images 'cifar11'; choose digits, ...
     """
     if name != "digits" or folder:  # scikit-learn is always there, and takes a second to import
         _read(name, folder, download, unpack=False)
@@ -206,15 +204,14 @@ def _read(name: str, folder: str | os.PathLike, download: bool, unpack: bool = T
                 raise ValueError(f"a {what} label is {wrong[0]}, not in 0..9")
     except (OSError, ValueError) as error:
         # what to do, for every fault: the whole files in their place, or another set
-        needed = f"{' or '.join(CIFAR10)}, or the folder that it unpacks to,"
-        package = ""
+        needed, package = f"{' or '.join(CIFAR10)}, or the folder that it unpacks to,", ""
         if name == "fashion_mnist":
             needed = f"the four files {', '.join(FASHION_MNIST)}"
             package = "; or install Debian's package dataset-fashion-mnist"
         raise ImagesError(
-            f"{name} cannot be read: {error}. Put {needed} from {_URL[name]} in {place} (delete what "
-            f"is damaged there){package}; or name another folder with the parameter data_folder; or "
-            "choose the data set digits, which needs no file"
+            f"{name} cannot be read: {error}. Put {needed} from {_URL[name]} in {place} (delete "
+            f"what is damaged there){package}; or name another folder with the parameter "
+            "data_folder; or choose the data set digits, which needs no file"
         ) from None
     return splits
 
@@ -258,21 +255,12 @@ def _reason(error: Exception) -> str:
 
 
 def _digits() -> tuple:
-    # scikit-learn's own file, without scikit-learn: its import takes a second, longer than all the
-    # rest
-    found = importlib.util.find_spec("sklearn")
-    file = Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz" if found else Path()
-    if file.is_file():
-        table = np.loadtxt(file, delimiter=",")
-        X, y = table[:, :-1], table[:, -1]
-    else:
-        from sklearn.datasets import load_digits
-
-        X, y = load_digits(return_X_y=True)
-    # A fixed permutation, for the set is ordered by writer: 1111 has no divisor in common with
-    # 1797.
-    order = np.arange(len(y)) * 1111 % len(y)
-    X, y = X[order].reshape(-1, 1, 8, 8).astype(np.uint8), y[order].astype(np.int64)
+    # scikit-learn's own file, without scikit-learn: its import takes a second
+    home = Path(importlib.util.find_spec("sklearn").origin).parent
+    table = np.loadtxt(home / "datasets" / "data" / "digits.csv.gz", np.uint8, delimiter=",")
+    # a fixed permutation, for the set is ordered by writer: 1111 and 1797 have no common divisor
+    table = table[np.arange(len(table)) * 1111 % len(table)]
+    X, y = table[:, :-1].reshape(-1, 1, 8, 8), table[:, -1].astype(np.int64)
     return (X[:1300], y[:1300]), (X[1300:], y[1300:])
 
 
@@ -287,8 +275,7 @@ def _splits(name: str, place: Path, unpack: bool) -> tuple | None:
 
 
 def _idx(path: Path) -> np.ndarray:
-    """The array in a gzip file of the idx format: two zeros, type 8 (bytes), the number of axes,
-    their lengths."""
+    """The array in a gzip file: two zeros, type 8 (bytes), the number of axes, their lengths."""
     try:
         raw = gzip.decompress(path.read_bytes())
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -300,9 +287,8 @@ def _idx(path: Path) -> np.ndarray:
     if not good or len(raw) - start != math.prod(shape):
         raise ValueError(f"{path} does not hold whole records of Fashion-MNIST")
     _, content, official = FASHION_MNIST[path.name]
-    if (
-        shape[0] == official
-    ):  # the files of MNIST have the same names and sizes; packages compress them anew
+    # the files of MNIST have the same names and sizes; packages compress them anew
+    if shape[0] == official:
         _verify(raw, content, path)
     return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
 
@@ -321,9 +307,7 @@ def _cifar10(place: Path, unpack: bool) -> tuple | None:
             if missing and len(missing) < len(names):
                 raise ValueError(f"{home} lacks {', '.join(missing)}")
             if not missing:
-                return _split(
-                    [read_batch((home / name).read_bytes(), home / name) for name in names]
-                )
+                return _split({home / name: (home / name).read_bytes() for name in names})
     for archive, (md5, layout, ending) in CIFAR10.items():
         path = place / archive
         if path.is_file():
@@ -332,30 +316,23 @@ def _cifar10(place: Path, unpack: bool) -> tuple | None:
                 nothing = np.empty((0, 3, 32, 32), np.uint8), np.empty(0, np.int64)
                 return nothing, nothing
             with tarfile.open(path, "r:gz") as tar:
-                files = {
-                    member.name: tar.extractfile(member).read()
-                    for member in tar
-                    if member.isfile()
-                }
-            names = [f"{layout}/{batch}{ending}" for batch in BATCHES]
-            return _split([read_batch(files[name], path / name) for name in names])
+                names = [f"{layout}/{batch}{ending}" for batch in BATCHES]
+                return _split({path / name: tar.extractfile(name).read() for name in names})
     return None
 
 
-def _split(batches: list) -> tuple:
-    """The last batch is the test set."""
+def _split(files: dict[Path, bytes]) -> tuple:
+    """The batches; the last one is the test set."""
+    batches = [read_batch(raw, path) for path, raw in files.items()]
     X, y = (np.concatenate(part) for part in zip(*batches[:-1], strict=True))
     return (X, y), batches[-1]
 
 
 def read_batch(raw: bytes, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """One CIFAR-10 batch with any positive number of whole records: binary, or a pickle as Python
-    2 wrote it."""
+    """One CIFAR-10 batch of whole records: binary, or a pickle as Python 2 wrote it."""
     if path.suffix == ".bin":
         if not raw or len(raw) % RECORD:
-            raise ValueError(
-                f"{path} is truncated: {len(raw)} bytes are not whole records of {RECORD} bytes"
-            )
+            raise ValueError(f"{path} is truncated: {len(raw)} bytes are not whole records")
         records = np.frombuffer(raw, np.uint8).reshape(-1, RECORD)
         X, y = records[:, 1:], records[:, 0]
     else:
@@ -365,24 +342,19 @@ def read_batch(raw: bytes, path: Path) -> tuple[np.ndarray, np.ndarray]:
             if X.shape != (len(y), RECORD - 1) or len(y) == 0:
                 raise ValueError(f"data of shape {X.shape} for {len(y)} labels")
         except Exception as error:  # a damaged pickle can raise anything
-            raise ValueError(
-                f"{path} is truncated, damaged or no CIFAR-10 batch ({error})"
-            ) from error
+            raise ValueError(f"{path} is damaged or no CIFAR-10 batch ({error})") from error
     return X.reshape(-1, 3, 32, 32), y.astype(np.int64)
 
 
 def _verify(data: bytes, md5: str, path: Path) -> None:
     """Raise :class:`ValueError` unless `data` has the checksum."""
-    found = hashlib.md5(data, usedforsecurity=False).hexdigest()
-    if found != md5:
-        raise ValueError(
-            f"{path} is truncated, damaged or another file: its MD5 is {found}, that of the official file is {md5}"
-        )
+    if (found := hashlib.md5(data, usedforsecurity=False).hexdigest()) != md5:
+        why = f"its MD5 is {found}, that of the official file is {md5}"
+        raise ValueError(f"{path} is truncated, damaged or another file: {why}")
 
 
 class _Pickled:
-    """What a pickled NumPy array, or its dtype, says of itself: NumPy's own constructors are never
-    called."""
+    """What a pickled array, or its dtype, says of itself: NumPy is never called."""
 
     def __init__(self, *arguments):
         self.arguments, self.state = arguments, None

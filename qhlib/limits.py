@@ -1,6 +1,6 @@
 """From the flow to a certified limit: the KKT residual, and the polish of smooth models.
 
-Conventions. The limit problem of a Lambda-quasi-homogeneous model is
+Conventions. The limit problem of a Lambda-quasi-homogeneous model is ::
 
     (P)   min 1/2 |theta|^2_{Lambda_max}   such that   q_i(theta) >= 1 for all i,
 
@@ -51,23 +51,16 @@ class Certificate:
         complementarity: ``sum_i mu_i (q_i - 1) / |P theta|^2``, (S,). At a KKT point ``|P theta|^2
             = sum_i mu_i``.
         multipliers: mu >= 0, (S, k), for the point at unit margin.
-        shares: per seed the s in [0, 1] of each kink, (K,).
     """
 
     residual: Tensor
     complementarity: Tensor
     multipliers: Tensor
-    shares: tuple[np.ndarray, ...] = ()
 
     @property
     def worst(self) -> Tensor:
         """The larger of residual and complementarity, (S,)."""
         return torch.maximum(self.residual, self.complementarity)
-
-    @property
-    def support(self) -> Tensor:
-        """Which margins carry a multiplier (above 1e-9 of the largest), (S, k)."""
-        return self.multipliers > 1e-9 * self.multipliers.amax(1, keepdim=True)
 
 
 @dataclass(frozen=True)
@@ -92,12 +85,7 @@ class Limit:
 
 
 def kkt_residual(
-    model: Model,
-    data: Data,
-    params: Params,
-    rates: Rates,
-    *,
-    kinks: KinkFinder | None = None,
+    model: Model, data: Data, params: Params, rates: Rates, *, kinks: KinkFinder | None = None
 ) -> Certificate:
     """Scale-free KKT residual of (P), ``min over mu >= 0 of |P theta - J^T mu|^2 / |P theta|^2 +
     complementarity^2``.
@@ -109,7 +97,9 @@ def kkt_residual(
     nu_ij <= mu_i``. (Without, at a kink, the residual of a KKT point can be anything.)
 
     Args:
-        model, data, params: the network, the data, and the stacked points (S, ...).
+        model: scores ``model(params, X)``.
+        data: inputs and labels.
+        params: the stacked points (S, ...).
         rates: Lambda, as in :mod:`qhlib.homogeneity`.
         kinks: finds the generators at the unit-margin point, e.g. :func:`leaky_relu_kinks`.
 
@@ -148,21 +138,13 @@ def kkt_residual(
         last, target = np.r_[slack, np.zeros(len(sample))], np.r_[v / size, 0.0]
         columns = np.vstack([np.hstack([J[s].T, direction.T]) * size, last])
         solution = _cone_least_squares(columns, target, len(slack), sample)
-        gap, (mu, nu) = columns @ solution - target, np.split(solution, [len(slack)])
-        share = np.divide(nu, mu[sample], out=np.zeros_like(nu), where=mu[sample] > 0)
-        rows.append((np.linalg.norm(gap[:-1]), abs(gap[-1]), mu * size**2, share))
-    as_tensor = lambda values: torch.as_tensor(np.stack(values), dtype=torch.float64)  # noqa: E731
-    residual, gap, mu, shares = zip(*rows, strict=True)
-    return Certificate(as_tensor(residual), as_tensor(gap), as_tensor(mu), shares)
+        gap, mu = columns @ solution - target, solution[: len(slack)]
+        rows.append((np.linalg.norm(gap[:-1]), abs(gap[-1]), mu * size**2))
+    return Certificate(*(torch.as_tensor(np.stack(part)) for part in zip(*rows, strict=True)))
 
 
 def polish_smooth(
-    model: Model,
-    data: Data,
-    params: Params,
-    rates: Rates,
-    *,
-    max_evaluations: int = 200,
+    model: Model, data: Data, params: Params, rates: Rates, *, max_evaluations: int = 200
 ) -> Limit:
     """From a flow past separation to the KKT point of (P) next to it, for smooth
     (quasi-)homogeneous models.
@@ -215,16 +197,15 @@ def _as_limit(
     certified = certificate.worst <= CERTIFIED
     size = (flatten(points)[:, top]).norm(dim=1)
     apart = angle(flatten(normalize(flow, rates)[0]), flatten(normalize(points, rates)[0]))
-    numbers = zip(certificate.residual, certificate.complementarity, strict=True)
+    worst = zip(reasons, certified, certificate.worst, strict=True)
     verdict = [
-        f"{reason} {'Certified' if ok else 'Not certified'}: residual {r:.1e}, complementarity {c:.1e}."
-        for reason, ok, (r, c) in zip(reasons, certified, numbers, strict=True)
+        f"{reason} {'Certified' if ok else 'Not certified'}: {w:.1e}." for reason, ok, w in worst
     ]
     return Limit(points, certificate, size ** (-1 / largest), apart, certified, tuple(verdict))
 
 
 def _solve_kkt(model, data, start, rates, max_evaluations) -> tuple[np.ndarray, str]:
-    """The KKT point next to ``start`` (S = 1, unit margin), and a sentence on how the solver ended."""
+    """The KKT point next to ``start`` (S = 1, unit margin), and how the solver ended."""
     largest, top = top_rate(start, rates)
     best = flatten(start)[0].detach().cpu().numpy()
     p, P = best.size, largest * top.cpu().numpy()

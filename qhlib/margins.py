@@ -125,10 +125,7 @@ def jacobian(model: Model, data: Data, params: Params) -> Tensor:  # (S, k, p)
 
 
 def hessian(
-    model: Model,
-    data: Data,
-    params: Params,
-    of: Callable[[Tensor], Tensor] = log_inverse_loss,
+    model: Model, data: Data, params: Params, of: Callable[[Tensor], Tensor] = log_inverse_loss
 ) -> Tensor:  # (p, p)
     """Second derivatives of a function ``of`` of the margins for one seed (S = 1): (p, p),
     float64.

@@ -29,7 +29,7 @@ def draw(
     scale: float | Mapping[str, float] = 1.0,
     device: str | torch.device = "cpu",
 ) -> Params:
-    """Gaussian parameters ``N(0, scale^2)``, one tensor (S, *shape) per name, float64.
+    """Gaussian parameters ``N(0, scale^2)``, one tensor ``(S, *shape)`` per name, float64.
 
     ``scale`` is one number, or one for each name. Stacked seed s draws from the generator ``seed +
     s``: a seed's start does not depend on how many run beside it, nor on the device.
@@ -101,8 +101,7 @@ def second_layer(m: int) -> Tensor:
 
 
 def two_layer(params: Params, X: Tensor, *, slope: float = 0.0) -> Tensor:  # (S, n)
-    """``f(x) = sum_j a_j phi(<w_j, x>)``, ``phi(z) = max(z, slope z)``, second layer fixed: (S,
-    n).
+    """``f(x) = sum_j a_j phi(<w_j, x>)`` with ``phi(z) = max(z, slope z)`` and a fixed: (S, n).
 
     ``params["W"]`` is (S, m, d) with m even, ``a`` is :func:`second_layer`. In Frei et al. (2023)
     the activation is leaky, ``slope`` in (0, 1); 0 is the ReLU. The samples stay the last axis:
@@ -175,9 +174,8 @@ def deep_relu_rates(weight_rates: int | Sequence[float], *, bias: bool = True) -
     >>> deep_relu_rates([0.25, 0.75])
     {'W1': 0.25, 'b1': 0.25, 'W2': 0.75, 'b2': 1.0}
     """
-    rates = (
-        [1 / weight_rates] * weight_rates if isinstance(weight_rates, int) else list(weight_rates)
-    )
+    uniform = isinstance(weight_rates, int)
+    rates = [1 / weight_rates] * weight_rates if uniform else list(weight_rates)
     if not rates or min(rates) < 0 or abs(sum(rates) - 1) > 1e-12:
         raise ValueError(f"the weights' rates must not be negative and sum to 1, got {rates}")
     table: dict[str, float] = {}

@@ -72,13 +72,11 @@ class Order(NamedTuple):
 class ActivationConstants(NamedTuple):
     """What the bounds need to know of an activation.
 
-    ``kappa = sup |z phi'(z) - phi(z)|`` and where it is attained, ``distance = sup |phi - relu|``,
-    the smallest value ``floor`` of phi, and the range ``slopes = (inf phi', sup phi')``.
+    ``kappa = sup |z phi'(z) - phi(z)|``, which bounds ``|phi - relu|`` too; the smallest value
+    ``floor`` of phi; and the range ``slopes = (inf phi', sup phi')``.
     """
 
     kappa: float
-    at: float
-    distance: float
     floor: float
     slopes: tuple[float, float]
 
@@ -106,27 +104,24 @@ def activation_constants(phi: Activation, reach: float = 40.0) -> ActivationCons
     """The suprema of :class:`ActivationConstants` over ``|z| <= reach``: a grid, then a bounded
     search around its best point.
 
-    >>> found = activation_constants(gelu)
-    >>> round(found.kappa, 9), round(abs(found.at), 6)      # 2 / (e sqrt(2 pi)) at sqrt 2
-    (0.293525, 1.414214)
+    >>> round(activation_constants(gelu).kappa, 9)      # 2 / (e sqrt(2 pi)), at sqrt 2
+    0.293525326
     """
     grid = torch.linspace(-reach, reach, 8001, dtype=torch.float64)
     width = 2 * (grid[1] - grid[0]).item()
 
-    def best(f: Activation) -> tuple[float, float]:
+    def best(f: Activation) -> float:
         def minus(z: float) -> float:
             return -f(torch.tensor([z], dtype=torch.float64)).item()
 
         start = grid[f(grid).argmax()].item()
         around, options = (start - width, start + width), {"xatol": 1e-12}
         found = minimize_scalar(minus, bounds=around, method="bounded", options=options)
-        return max((-float(found.fun), float(found.x)), (-minus(start), start))
+        return max(-float(found.fun), -minus(start))
 
-    kappa, where = best(lambda z: activation_defect(phi, z).abs())
-    distance, _ = best(lambda z: (phi(z) - torch.relu(z)).abs())
-    floor, low = -best(lambda z: -phi(z))[0], -best(lambda z: -derivative(phi, z))[0]
-    high, _ = best(lambda z: derivative(phi, z))
-    return ActivationConstants(kappa, where, distance, floor, (low, high))
+    kappa = best(lambda z: activation_defect(phi, z).abs())
+    low, high = -best(lambda z: -derivative(phi, z)), best(lambda z: derivative(phi, z))
+    return ActivationConstants(kappa, -best(lambda z: -phi(z)), (low, high))
 
 
 def degree_defect(model: Model, params: Params, X: Tensor, degree: int) -> Tensor:  # (S, n)
@@ -219,7 +214,7 @@ def activation_kinks(
             if not len(i):
                 found.append(Kinks(np.zeros(0, int), np.zeros((0, J.shape[2]))))
                 continue
-            # f is affine in each slope: the derivative by it is the gradient of one more unit of it
+            # f is affine in each slope: its derivative is the gradient of one more unit of slope
             scores = model(leaves, X, taken.mul)
             (by_slope,) = torch.autograd.grad(scores.sum(), taken, create_graph=True)
             rows = batched_gradients(by_slope[0, i, j], leaves)[:, 0]  # (K, p)

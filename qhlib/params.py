@@ -57,10 +57,7 @@ def unflatten(
     }
 
 
-def rates_vector(
-    rates: Rates,
-    like: Params,
-) -> Tensor:  # (p,)
+def rates_vector(rates: Rates, like: Params) -> Tensor:  # (p,)
     """Rate of each coordinate of the flat form: (p,), float64.
 
     Raises:

@@ -22,36 +22,20 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 _PALETTE = sns.color_palette("colorblind").as_hex()
-COLOR = {
-    "homogeneous": _PALETTE[0],
-    "quasi": _PALETTE[3],
-    "prediction": "#222222",
-    "measurement": _PALETTE[1],
-    "control": _PALETTE[2],
-    "other": _PALETTE[4],
-    "positive": _PALETTE[0],
-    "negative": _PALETTE[1],
+_OBJECTS = {  # colour, line style, marker
+    "homogeneous": (_PALETTE[0], "-", "o"),
+    "quasi": (_PALETTE[3], "--", "s"),
+    "prediction": ("#222222", "-", "x"),
+    "measurement": (_PALETTE[1], ":", "o"),
+    "control": (_PALETTE[2], "-.", "D"),
+    "other": (_PALETTE[4], (0, (3, 1, 1, 1)), "^"),
+    "positive": (_PALETTE[0], "-", "+"),
+    "negative": (_PALETTE[1], "--", "_"),
 }
-"""Colour of each object of the book, as a hex string."""
-LINE = {
-    "homogeneous": "-",
-    "quasi": "--",
-    "prediction": "-",
-    "measurement": ":",
-    "control": "-.",
-    "other": (0, (3, 1, 1, 1)),
-    "positive": "-",
-    "negative": "--",
-}
-"""Line style of each object of the book."""
-MARKER = dict(zip(COLOR, "osxoD^+_", strict=True))
-"""Marker of each object of the book."""
-SERIES = [
-    {"color": c, "linestyle": s, "marker": m}
-    for c, s, m in zip(
-        _PALETTE, ["-", "--", "-.", ":", LINE["other"], (0, (5, 1))], "osD^vP", strict=False
-    )
-]
+COLOR, LINE, MARKER = ({name: row[k] for name, row in _OBJECTS.items()} for k in range(3))
+"""Colour (a hex string), line style and marker of each object of the book."""
+_STYLES = zip(_PALETTE, ["-", "--", "-.", ":", LINE["other"], (0, (5, 1))], "osD^vP", strict=False)
+SERIES = [{"color": c, "linestyle": s, "marker": m} for c, s, m in _STYLES]
 """Colour, line style and marker for curves of the same kind, in order."""
 
 
@@ -94,7 +78,8 @@ def prediction(ax: Axes, x, y, *, label: str | None = None, kind: str = "predict
 
     Args:
         ax: where to draw.
-        x, y: arrays of one length.
+        x: positions, an array.
+        y: values, an array of the same length.
         label: text for the legend.
         kind: the object, a key of :data:`COLOR`.
         style: anything else that matplotlib's ``plot`` knows; it overrides the object's style.
@@ -144,9 +129,8 @@ def slope(ax: Axes, exponent: float, x, y0: float, *, label: str | None = None, 
     [2.0, 0.2]
     """
     x = np.asarray(x, float)
-    own = {"color": "0.45", "linestyle": (0, (1, 1)), "linewidth": 1.2}
+    own = {"color": "0.45", "linestyle": (0, (1, 1))} | normalize_kwargs(style, Line2D)
     label = f"slope {exponent:g}" if label is None else label
-    own |= normalize_kwargs(style, Line2D)
     return prediction(ax, x, y0 * (x / x[0]) ** exponent, label=label, **own)
 
 
@@ -233,9 +217,9 @@ def scrubber(
         "i.src=u;i.alt=f.dataset.alt+' At '+t+'.';f.querySelector('output').textContent=t;"
         "this.setAttribute('aria-valuetext',t)"
     )
-    (label, picture), last = frames[-1], len(frames) - 1
+    (label, picture), last, data = frames[-1], len(frames) - 1, quoted(json.dumps(frames))
     return HTML(
-        f'<figure class="scrubber" data-alt="{quoted(alt)}" data-frames="{quoted(json.dumps(frames))}">'
+        f'<figure class="scrubber" data-alt="{quoted(alt)}" data-frames="{data}">'
         f'<img src="{picture}" alt="{quoted(f"{alt} At {label}.")}" style="max-width:100%">'
         f'<div><label for="{name}-range">{quoted(unit)} </label>'
         f'<input id="{name}-range" type="range" min="0" max="{last}" value="{last}" step="1"'

@@ -15,7 +15,7 @@ from torch import Tensor
 from qhlib.params import Params
 
 Value = float | Tensor
-"""A number, or one for each run: (S,)."""
+"""A number, or a tensor (S,) with one for each run."""
 
 
 def descend(
@@ -42,20 +42,20 @@ def descend(
             the parameters.
         rate: learning rate, a number or (S,), or a function of the step number that gives one.
         at: increasing numbers of steps, 0 for the start; read as the descent goes on, so it may be
-        endless.
-        momentum, decay: numbers, or (S,).
+            endless.
+        momentum: a number, or (S,).
+        decay: a number, or (S,).
         project: applied to the parameters after every step.
 
     Yields:
         Pairs of the number of steps and the parameters then.
 
     Raises:
-        ValueError: if neither or both of loss and gradient are given, or ``at`` does not increase
-        from 0.
+        ValueError: if neither or both of loss and gradient are given, or ``at`` does not increase.
         FloatingPointError: if the parameters are no longer finite where they are to be yielded.
 
-    >>> start = {"w": torch.tensor([[1.0], [2.0]]).double()}
-    >>> run = descend(start, loss=lambda p, k: p["w"] ** 2 / 2, rate=torch.tensor([0.5, 0.1]), at=[0, 2])
+    >>> start, rates = {"w": torch.tensor([[1.0], [2.0]]).double()}, torch.tensor([0.5, 0.1])
+    >>> run = descend(start, loss=lambda p, k: p["w"] ** 2 / 2, rate=rates, at=[0, 2])
     >>> [(k, [round(w, 6) for w in p["w"].flatten().tolist()]) for k, p in run]
     [(0, [1.0, 2.0]), (2, [0.25, 1.62])]
     """
@@ -91,6 +91,5 @@ def _gradient(loss: Callable[[Params, int], Tensor], params: Params, step: int) 
 
 def _like(value: Value, t: Tensor) -> Value:
     """A value for each run, shaped to multiply a stacked tensor."""
-    if torch.is_tensor(value) and value.ndim:
-        return value.reshape(-1, *[1] * (t.ndim - 1))
-    return value
+    many = torch.is_tensor(value) and value.ndim
+    return value.reshape(-1, *[1] * (t.ndim - 1)) if many else value

@@ -122,7 +122,8 @@ def test_psi_is_a_flow(seed, a, b):
     twice, once = psi(psi(params, rates, a), rates, b), psi(params, rates, a + b)
     assert torch.allclose(flatten(twice), flatten(once), rtol=1e-13)
     per_seed = psi(params, rates, torch.tensor([a, b], dtype=torch.float64))
-    assert torch.equal(per_seed["theta1"][1], psi(params, rates, b)["theta1"][1])
+    alone = psi(params, rates, b)  # other vector lanes: equal to rounding
+    assert torch.allclose(per_seed["theta1"][1], alone["theta1"][1], rtol=1e-14, atol=0)
 
 
 @given(SEEDS, st.floats(-30, 30))

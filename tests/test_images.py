@@ -43,7 +43,8 @@ def python2_pickle(X, y):
     """A batch byte for byte as Python 2 and NumPy 1 wrote it: protocol 2, 8-bit strings, old names
     of modules."""
     array = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
-    dtype = b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    dtype = b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNN"
+    dtype += b"J\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
     shape = b"".join(b"J" + struct.pack("<i", k) for k in X.shape) + b"\x86"
     data = b"T" + struct.pack("<i", X.size) + X.tobytes()
     labels = b"](" + b"".join(b"K" + bytes([label]) for label in y) + b"e"
@@ -226,7 +227,10 @@ def test_a_class_without_a_record_is_refused(tmp_path):
 
 def test_the_check_before_a_run_does_not_load_torch(tmp_path):
     write_cifar(tmp_path)
-    code = f"import sys; from qhlib.images import require; require('cifar10', {str(tmp_path)!r}); print('torch' in sys.modules)"
+    code = (
+        f"import sys; from qhlib.images import require; require('cifar10', {str(tmp_path)!r});"
+        "print('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False"]
 
@@ -394,7 +398,8 @@ def test_no_pickle_is_obeyed(tmp_path):
         "eval": f"cbuiltins\neval\n(S'open({str(trace)!r}, \"w\")'\ntR.".encode(),
         "a hidden attribute": b"\x80\x04\x8c\x05numpy\x8c\x0cndarray.__new__\x93.",
         "an extension": b"\x80\x02\x82\x01.",
-        "an encoding that imports": b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x03\x00\x00\x00hex\x86R.",
+        "an encoding that imports": b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00a"
+        b"X\x03\x00\x00\x00hex\x86R.",
         "an array of objects": pickle.dumps({b"data": np.array([{}]), b"labels": [1]}, protocol=2),
         "a subclass": pickle.dumps(
             {b"data": np.ma.zeros((1, 3072), "u1"), b"labels": [1]}, protocol=2

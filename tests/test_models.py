@@ -135,7 +135,7 @@ def test_every_model_has_the_rates_beside_it(seed, first, a):
     for model, rates, shapes in cases(seed, first):
         params = draw(shapes, n_seeds=2, seed=seed)
         if (model(params, X).flatten(1).abs().amax(1) < 0.1).any():
-            continue  # nearly dead networks: relative errors say nothing about tiny sums of large terms
+            continue  # nearly dead networks: relative errors say nothing there
         assert scaling_defect(model, params, X, rates, a).max() < EXACT
         assert euler_defect(model, params, X, rates).max() < EXACT
         assert gradient_defect(model, params, X, rates, a).max() < EXACT

@@ -148,6 +148,6 @@ def test_the_wheel_ships_the_chapters(root, tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     inside = zipfile.ZipFile(wheel).namelist()
     for path in (root / "notebooks").glob("*.ipynb"):
-        assert f"qhlib/_notebooks/{path.name}" in inside
+        assert f"qhlib/_book/notebooks/{path.name}" in inside
     assert not [n for n in inside if n.startswith(("tests/", "_ext/", "_build/"))]
     assert any(n.endswith("entry_points.txt") for n in inside)
