@@ -40,7 +40,7 @@ def test_numerics_never_import_the_book(path):
 @pytest.mark.parametrize("path", MACHINERY, ids=[path.stem for path in MACHINERY])
 def test_machinery_modules_are_short_and_say_their_conventions(path):
     source = path.read_text(encoding="utf-8")
-    assert len(source.splitlines()) <= 300
+    assert len(source.splitlines()) <= 400
     assert ast.get_docstring(ast.parse(source))
 
 

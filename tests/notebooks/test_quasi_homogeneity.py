@@ -188,6 +188,9 @@ def test_every_freedom_is_conserved_along_the_flows(page):
 def test_every_rate_of_the_networks_is_legal(page):
     for name, network in page["NETWORKS"].items():
         data, start = page["starts"][name]
+        # off the start, where the balanced ReLU network vanishes and a relative defect means nothing
+        start = {key: value + 0.1 * torch.arange(1.0, 1 + value.numel()).reshape(value.shape)
+                 for key, value in start.items()}  # fmt: skip
         for r in (0.0, 0.3, 1.0):
             assert euler_defect(network.f, start, data.X, network.by_tensor(r)).max() < 1e-12
 

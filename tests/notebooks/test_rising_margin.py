@@ -39,7 +39,7 @@ def test_other_seeds_reproduce_every_claim(seed):
 
 @pytest.mark.parametrize("start_slope", [0.0, 20.0])
 def test_the_ends_of_the_ranges_reproduce_every_claim(start_slope):
-    found = verdicts(NAME, QUICK, effort="smoke", ell=300.0, start_slope=start_slope)
+    found = verdicts(NAME, QUICK, effort="smoke", ell=1000.0, start_slope=start_slope)
     assert set(found.values()) == {"reproduced"}, found
 
 
@@ -72,8 +72,11 @@ def test_bad_parameters_are_refused(bad):
 
 def test_every_rate_of_the_networks_is_legal(page):
     for network in page["NETWORKS"].values():
+        # off the start, where the balanced ReLU network vanishes and a relative defect means nothing
+        start = {key: value + 0.1 * torch.arange(1.0, 1 + value.numel()).reshape(value.shape)
+                 for key, value in network.start.items()}  # fmt: skip
         for r in (0.0, 0.3, 1.0):
-            defect = euler_defect(network.f, network.start, network.data.X, network.rates(r))
+            defect = euler_defect(network.f, start, network.data.X, network.rates(r))
             assert defect.max() < 1e-12
 
 
