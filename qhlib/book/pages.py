@@ -90,9 +90,9 @@ def write_page(executed: Notebook, name: str, target: Path) -> None:
         os.replace(root / "files", files)
         html = (built / "this_run.html").read_text("utf8")
     html = re.sub(rf'(src|href)="({"|".join(ASSETS)})/', rf'\1="{files.name}/\2/', html)
-    write_whole(
-        target, re.sub(r' href="(?!#|https?:|mailto:|' + files.name + r')[^"]*"', "", html)
-    )
+    html = re.sub(r'<script[^>]*src="searchindex.js"[^>]*></script>', "", html)
+    elsewhere = r' href="(?!#|https?:|mailto:|' + re.escape(files.name) + r')[^"]*"'
+    write_whole(target, re.sub(elsewhere, "", html))
 
 
 def _title(page: str) -> str:

@@ -42,11 +42,12 @@ BOUND = "collapse.margin_bound(classes, 1 if normalize is unit_norm else d)"
     "mutations",
     [
         {  # wrong exponents and models
-            "largest-margin": (BOUND, f"1.01 * {BOUND}"),
+            "largest-margin": (BOUND, f"1.001 * {BOUND}"),
             "certified-limit": None,  # the same
             "nc1-gaussian": ("(x[1] ** 2 - x[0] ** 2)", "(x[1] - x[0])"),
             "nc3-memory": (LOG_K, LOG_K.replace("(ell", "(ell**0.99")),
-            "images": None,  # the same
+            # a bound that is one percent too large
+            "images": ('image_r = [run["r"] for', 'image_r = [run["r"] / 1.01 for'),
             "unequal-classes": ("math.sqrt(t / C)", "math.sqrt(t) / C"),
         },
         {  # wrong constants: S = d for unit norm, C - 1 for C, a mean loss, counts ignored

@@ -121,7 +121,7 @@ def defects(f, params, X, rates):
 
 @pytest.mark.parametrize("name", BY_HAND)
 def test_sixteen_architectures_scale(page, name):
-    """The three identities at rates by hand, a control with one wrong rate, the number of freedoms."""
+    """The three identities at rates by hand, a control with a wrong rate, the freedoms."""
     tensors, features = page["FEATURES"][name]
     rates, free = BY_HAND[name]
     params = draw(page["shapes"](tensors, 6, 6), 2, 5)
@@ -188,7 +188,7 @@ def test_every_freedom_is_conserved_along_the_flows(page):
 def test_every_rate_of_the_networks_is_legal(page):
     for name, network in page["NETWORKS"].items():
         data, start = page["starts"][name]
-        # off the start, where the balanced ReLU network vanishes and a relative defect means nothing
+        # off the start: the balanced ReLU network vanishes there, a relative defect is 0 / 0
         start = {key: value + 0.1 * torch.arange(1.0, 1 + value.numel()).reshape(value.shape)
                  for key, value in start.items()}  # fmt: skip
         for r in (0.0, 0.3, 1.0):

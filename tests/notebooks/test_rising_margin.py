@@ -72,7 +72,7 @@ def test_bad_parameters_are_refused(bad):
 
 def test_every_rate_of_the_networks_is_legal(page):
     for network in page["NETWORKS"].values():
-        # off the start, where the balanced ReLU network vanishes and a relative defect means nothing
+        # off the start: the balanced ReLU network vanishes there, a relative defect is 0 / 0
         start = {key: value + 0.1 * torch.arange(1.0, 1 + value.numel()).reshape(value.shape)
                  for key, value in network.start.items()}  # fmt: skip
         for r in (0.0, 0.3, 1.0):
