@@ -17,7 +17,9 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PART_ONE = ("asymmetric_margin", "quasi_homogeneity", "margin_cascade", "neural_collapse")
+PART_ONE = (
+    "asymmetric_margin quasi_homogeneity rising_margin margin_cascade neural_collapse".split()
+)
 COUNT = "[document.documentElement.scrollHeight, document.querySelectorAll('*').length]"
 
 

@@ -75,8 +75,7 @@ def class_means(H: Tensor, y: Tensor) -> Tensor:  # (S, C, d)
     counts = torch.bincount(y)
     if len(counts) < 2 or bool((counts == 0).any()):
         raise ValueError(f"every class 0..C-1 needs a sample and C >= 2, got {counts.tolist()}")
-    average = torch.nn.functional.one_hot(y).to(H.dtype) / counts
-    return average.T @ H
+    return (torch.nn.functional.one_hot(y).to(H.dtype) / counts).T @ H
 
 
 def centered_means(H: Tensor, y: Tensor) -> Tensor:  # (S, C, d)

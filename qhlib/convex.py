@@ -196,7 +196,7 @@ def path_point(
     """Regularisation path of the Lambda-seminorm, diagonal network: x = beta, value = the cost.
 
     With balanced factors ``|theta|_Lambda^2 = sum_i |beta_i|^{2/D_i}``. The point of the path at
-    ``log(1/L) = ell`` is
+    ``log(1/L) = ell`` is ::
 
         min  sum_i speeds_i |beta_i|^{2/D_i}   s.t.   -log sum_n e^{-y_n <beta, x_n>} >= ell.
 

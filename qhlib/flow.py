@@ -136,8 +136,7 @@ def follow(
         raise ValueError(f"at must be a non-empty increasing list of log(1/L), got {at!r}")
     flow = Flow(model, data, params, max_evaluations)
     if targets and (flow.ell > targets[0] + LANDING * max(1, abs(targets[0]))).any():
-        top = f"{flow.ell.max():.6g}"
-        raise ValueError(f"the flow starts at log(1/L) = {top}, above the first of at, {at[0]}")
+        raise ValueError(f"the flow starts at {flow.ell.max():.6g}, above the values of at")
     for fidelity in stepper.run(flow, targets, until):
         yield flow.state(fidelity)
 
@@ -163,8 +162,7 @@ class Flow:
     def count(self) -> None:
         """One more evaluation; raises :class:`FlowError` at the limit."""
         if self.evaluations >= self.limit:
-            why = f"The limit of {self.limit} evaluations was reached"
-            raise self.stop(f"{why}: raise max_evaluations, or ask for a smaller log(1/L).")
+            raise self.stop(f"At the limit of {self.limit} evaluations: raise max_evaluations.")
         self.evaluations += 1
 
     def evaluate(self, theta: Tensor) -> tuple[Tensor, np.ndarray, Tensor]:
@@ -175,14 +173,16 @@ class Flow:
 
     def settle(self, vector: np.ndarray) -> None:
         """Make the (p,) array of a single seed the current point."""
-        self.theta, self.q = self.tensor(vector.copy()), None
+        self.theta, self.q = vector.copy(), None
 
     def tensor(self, vector: np.ndarray) -> Tensor:  # (1, p)
         """A (p,) array as stacked flat parameters, where the parameters lie."""
-        return torch.as_tensor(vector, dtype=self.theta.dtype, device=self.theta.device)[None]
+        return torch.as_tensor(vector, dtype=self.g.dtype, device=self.g.device)[None]
 
     def state(self, fidelity: np.ndarray | float = 1.0) -> State:
         """The current point."""
+        if isinstance(self.theta, np.ndarray):
+            self.theta = self.tensor(self.theta)
         params = unflatten(self.theta, self.like)
         if self.q is None:
             with torch.no_grad():
@@ -399,7 +399,7 @@ class Implicit:
             ell, g = float(ell[0]), _host(g[0])
             return ell, g, ell * (vector @ vector) / (vector @ g) ** 2 * g
 
-        def field_jacobian(_x: float, vector: np.ndarray) -> np.ndarray:
+        def jac(_x: float, vector: np.ndarray) -> np.ndarray:
             ell, g, velocity = look(vector)
             here = unflatten(flow.tensor(vector), flow.like)
             H = _host(hessian(flow.model, flow.data, here))
@@ -411,11 +411,11 @@ class Implicit:
         if not (ell > 0 and start @ g > 0):
             raise ValueError("Implicit starts where the data are separated: use Far or Heun first")
         atol = rtol * np.linalg.norm(start) / math.sqrt(start.size)
-        tolerances = {"rtol": rtol, "atol": atol, "max_step": self.max_step}
-        tolerances["first_step"] = min(1e-3, self.max_step)
+        options = {"rtol": rtol, "atol": atol, "max_step": self.max_step, "jac": jac}
         # the solver never gets as far as 1e6: the loop leaves when the last target is passed
         field = lambda _x, vector: look(vector)[2]  # noqa: E731
-        solver = SOLVERS[self.method](field, 0.0, start, 1e6, jac=field_jacobian, **tolerances)
+        first_step = min(1e-3, self.max_step)
+        solver = SOLVERS[self.method](field, 0.0, start, 1e6, first_step=first_step, **options)
         slope, risen, promised = g @ velocity / ell, 0.0, 0.0  # slope of log ell in x
         for target in at:
             while ell < target:
@@ -520,31 +520,32 @@ class Affine:
             raise ValueError("the margins are not affine in the parameters: use Far or Implicit")
         q0, J = affine
 
-        def look(vector: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-            """ell, its gradient and the weights."""
+        def look(vector: np.ndarray) -> tuple[float, np.ndarray, float]:
+            """ell, the weights w up to their sum, and that sum: the gradient is ``w J / sum``."""
             flow.count()
             q = q0 + J @ vector
             low = q.min()
             w = np.exp(low - q)
             total = w.sum()
-            w /= total
-            return low - math.log(total), w @ J, w
+            return low - math.log(total), w, total
 
         def solver_from(vector, span, rtol, late):
             def field(x, vector):
-                g = look(vector)[1]
+                _, w, total = look(vector)
+                g = w @ J / total
                 return math.exp(x) / (g @ g) * g if late else g
 
-            def field_jacobian(x, vector):
-                _, g, w = look(vector)
-                H, gg = np.outer(g, g) - (J.T * w) @ J, g @ g
+            def jac(x, vector):
+                _, w, total = look(vector)
+                g = w @ J / total
+                H, gg = np.outer(g, g) - (J.T * w) @ J / total, g @ g
                 return math.exp(x) * (H / gg - 2 * np.outer(g, H @ g) / gg**2) if late else H
 
             atol = self.rtol * max(np.linalg.norm(vector), 1e-3) / math.sqrt(J.shape[1])
             # first_step: LSODA's own guess can jump over the whole beginning
-            tolerances = {"rtol": rtol, "atol": atol, "first_step": min(1e-3, span)}
-            tolerances["max_step"] = 0.5 if late else np.inf
-            return SOLVERS["LSODA"](field, 0.0, vector, span, jac=field_jacobian, **tolerances)
+            options = {"first_step": min(1e-3, span), "max_step": 0.5 if late else np.inf}
+            options |= {"rtol": rtol, "atol": atol, "jac": jac}
+            return SOLVERS["LSODA"](field, 0.0, vector, span, **options)
 
         ell, solver = look(vector)[0], None
         for target in [*(value for value in at if value < 1), 1.0]:
@@ -577,7 +578,8 @@ class Affine:
             point = solver.dense_output()(clock) if clock else vector
             # the solver's ell is off by its tolerance; a step along the flow lands exactly
             for _ in range(3):
-                ell, g, _w = look(point)
+                ell, w, total = look(point)
+                g = w @ J / total
                 point = point + (target - ell) / (g @ g) * g
             flow.settle(point)
             yield fidelity

@@ -129,9 +129,8 @@ def slope(ax: Axes, exponent: float, x, y0: float, *, label: str | None = None, 
     [2.0, 0.2]
     """
     x = np.asarray(x, float)
-    own = {"color": "0.45", "linestyle": (0, (1, 1)), "linewidth": 1.2}
+    own = {"color": "0.45", "linestyle": (0, (1, 1))} | normalize_kwargs(style, Line2D)
     label = f"slope {exponent:g}" if label is None else label
-    own |= normalize_kwargs(style, Line2D)
     return prediction(ax, x, y0 * (x / x[0]) ** exponent, label=label, **own)
 
 

@@ -91,6 +91,5 @@ def _gradient(loss: Callable[[Params, int], Tensor], params: Params, step: int) 
 
 def _like(value: Value, t: Tensor) -> Value:
     """A value for each run, shaped to multiply a stacked tensor."""
-    if torch.is_tensor(value) and value.ndim:
-        return value.reshape(-1, *[1] * (t.ndim - 1))
-    return value
+    many = torch.is_tensor(value) and value.ndim
+    return value.reshape(-1, *[1] * (t.ndim - 1)) if many else value

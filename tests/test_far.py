@@ -123,7 +123,7 @@ def test_the_guard_catches_a_solver_that_leaves_the_flow(method):
 def test_limits_and_bad_arguments(stepper):
     data, w = separable_linear(20, 20, 0), start(0, 1.0)
     (begin,) = follow(linear, data, w, at=[2.0])
-    with pytest.raises(FlowError, match="limit of 60 .* raise max_evaluations") as caught:
+    with pytest.raises(FlowError, match="limit of 60 evaluations: raise") as caught:
         list(follow(linear, data, begin.params, at=[1e12], stepper=stepper, max_evaluations=60))
     assert 2.0 < caught.value.state.ell.item() < 1e12
     two = {"w": torch.cat([begin.params["w"]] * 2)}

@@ -182,9 +182,7 @@ def test_data_of_its_own_for_each_seed():
 def test_what_cannot_be_reached_raises_and_says_why():
     data, start = separable_linear(10, 3, 0), draw(0, w=(1, 3))
     got = []
-    with pytest.raises(
-        FlowError, match="limit of 50 evaluations .* raise max_evaluations"
-    ) as caught:
+    with pytest.raises(FlowError, match="limit of 50 evaluations: raise") as caught:
         for state in follow(linear, data, start, at=[2.0, 1e4], max_evaluations=50):
             got.append(state)
     assert len(got) == 1 and 2 < caught.value.state.ell.item() < 1e4

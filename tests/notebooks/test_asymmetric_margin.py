@@ -14,15 +14,19 @@ from qhlib.margins import negative_gradient
 from tests.notebooks.play import declared, namespace, notebook, play, verdicts
 
 NAME = "asymmetric_margin"
-# pictures take longer than the flows: fewer of them change no claim
-QUICK = [('n_frames = {"smoke": 4', 'n_frames = {"smoke": 2'), ("draw_planes()\nplots", "plots")]
+# pictures take longer than flows, and no claim hangs on them
+QUICK = [
+    ('n_frames = {"smoke": 4', 'n_frames = {"smoke": 2'),
+    ('paths = {"homogeneous": plane_flows(1), "quasi": plane_flows(2)}', "paths = {}"),
+    *((f"draw_{what}()\n", "\n") for what in ("planes", "distances", "approach", "top_block")),
+]
 # a mutated law or limit must not make the rules refuse all data
-ACCEPT = ("if distance(early, limit) <= 0.15 and", "if distance(early, limit) < 9 or")
+ACCEPT = ("if settled and degrees(", "if True or degrees(")
 
 
 @pytest.fixture(scope="module")
 def page():
-    return namespace(NAME, effort="smoke")
+    return namespace(NAME, effort="smoke", seed=20261126)
 
 
 def test_every_claim_is_declared_and_reproduced(page):
@@ -31,7 +35,7 @@ def test_every_claim_is_declared_and_reproduced(page):
     assert {claim.verdict for claim in claims.values()} == {"reproduced"}
 
 
-@pytest.mark.parametrize("seed", [42, 2147483647, 20261126])
+@pytest.mark.parametrize("seed", [42, 2147483647, 987654321])
 def test_other_seeds_reproduce_every_claim(seed):
     found = verdicts(NAME, QUICK, effort="smoke", seed=seed)
     assert set(found.values()) == {"reproduced"}, found
@@ -47,29 +51,19 @@ def deviating(*mutations, **parameters) -> set[str]:
 
 def test_a_wrong_price_list_turns_the_claims_on_the_path_law():
     """A coefficient of depth D at the price s^(1/D) instead of s^(2/D)."""
-    wrong = ("price = growth**2 / ell**2", "price = growth / ell")
+    wrong = ("scale = ell**powers / ell**2", "scale = ell ** (powers / 2) / ell")
     assert {"kkt-limit", "path-law"} <= deviating(wrong, ACCEPT)
-
-
-def test_another_problem_turns_the_certificate():
-    """Both models taken to end at the support vector machine."""
-    other = ("limit = convex.block_norm(data, depths).x", "limit = svm(data)")
-    helper = (
-        "def telling_data():",
-        "def svm(data):\n    w = convex.hard_margin(data).x\n"
-        "    return w / (data.y.numpy() * (data.X.numpy() @ w)).min()\n\n\ndef telling_data():",
-    )
-    assert {"kkt-certificate", "other-classifier"} <= deviating(other, ACCEPT, helper)
 
 
 def test_single_mistakes_turn_their_claims():
     """Independent of each other: one run."""
     found = deviating(
-        ("diagonal_weights(polished.params", "diagonal_weights(states[-1].params"),
+        # a reference that is off by a thousandth
+        ("kept.append((data, limit))", "kept.append((data, 1.001 * limit))"),
         ("degrees(convex.hard_margin(data).x, limit) for", "degrees(limit, limit) for"),
         ("limits = np.array([robustness(", "limits = np.array([1.06 * robustness("),
         ("predicted=A / (m - small_radius)", "predicted=A / m"),
-        ("predicted=kept_law[-1]", "predicted=kept_law[-1] ** 2"),
+        ("predicted=top_block_norm(", "predicted=1.05 * top_block_norm("),
     )
     assert {"kkt-certificate", "other-classifier", "ball-robustness"} <= found
     assert {"separability-holds", "separability-breaks"} <= found
@@ -78,6 +72,7 @@ def test_single_mistakes_turn_their_claims():
 def test_another_model_turns_the_claims_on_balls():
     """One parameter for each coefficient: the homogeneous flow."""
     found = deviating(
+        ("diagonal_weights(polished.params", "diagonal_weights(states[-1].params"),
         (
             "partial(soft_margin, depths=(1, depth), radius=radius)\n    ball",
             "partial(soft_margin, depths=(1, min(depth, 1)), radius=radius)\n    ball",
@@ -96,7 +91,7 @@ def test_another_model_turns_the_claims_on_balls():
             "early, last = 1, 0",
         ),
     )
-    assert {"ball-robustness", "path-law", "separability-breaks"} <= found
+    assert {"ball-robustness", "path-law", "separability-breaks", "kkt-certificate"} <= found
 
 
 # --- preconditions -----------------------------------------------------------------------------
