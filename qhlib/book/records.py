@@ -58,7 +58,10 @@ def stopped_at(notebook: Notebook, reason: str = "") -> str:
     code = [c for c in notebook.cells if c.get("cell_type") == "code" and c["source"].strip()]
     if reason:
         begun = [c for c in code if c["metadata"].get("papermill", {}).get("status") != "not run"]
-        return f"{place(begun[-1])} stopped: {reason}" if begun else f"no kernel started: {reason}"
+        if not begun:
+            return f"no kernel started: {reason}"
+        # a kernel that dies at once takes the cell's number with it
+        return f"{place(begun[-1], len(begun))} stopped: {reason}"
     for cell in code:
         if "raises-exception" in cell["metadata"].get("tags", []):
             continue  # its failure belongs to the page
@@ -73,8 +76,8 @@ def stopped_at(notebook: Notebook, reason: str = "") -> str:
     return "" if finished else "it never called chapter.finish()"
 
 
-def place(cell: dict) -> str:
-    """A cell in words: its execution number and its first line of code.
+def place(cell: dict, number: int | str = " ") -> str:
+    """A cell in words: its execution number, or else `number`, and its first line of code.
 
     >>> place({"source": "# why\\nx = 1", "execution_count": 3})
     'cell [3], `x = 1`,'
@@ -82,7 +85,7 @@ def place(cell: dict) -> str:
     lines = [line.strip() for line in cell["source"].splitlines()]
     code = next((line for line in lines if line and not line.startswith(("#", "%"))), lines[0])
     short = code if len(code) <= 70 else code[:69] + "…"
-    return f"cell [{cell.get('execution_count') or ' '}], `{short}`,"
+    return f"cell [{cell.get('execution_count') or number}], `{short}`,"
 
 
 def last_line(output: dict) -> str:
