@@ -17,7 +17,7 @@ from sphinx.util import logging
 
 from qhlib.book.claims import fails, line
 
-from .execution import say_last
+from .execution import cores, say_last
 
 logger = logging.getLogger(__name__)
 FILE_NAME = re.compile(r"[\w./\\-]*\.(png|jpe?g|svg|gif|webp|pdf)", re.IGNORECASE)
@@ -86,6 +86,7 @@ def check(app, env):
             first_place[row["id"]] = docname
     if faults:
         raise say_last(BookDoesNotHold("\n  " + "\n  ".join(faults)))
+    app.parallel = max(app.parallel, cores())  # pages are written side by side, but read in order
     # references are resolved while pages are written: a strict build writes them all
     return list(env.found_docs) if app.warningiserror else []
 

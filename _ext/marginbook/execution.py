@@ -46,6 +46,12 @@ def say_last(error: SphinxError) -> SphinxError:
     return error
 
 
+def cores() -> int:
+    """How many this process may use."""
+    known = hasattr(os, "sched_getaffinity")
+    return len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
+
+
 def check_mode(app, config):
     """config-inited: myst-nb must not execute by its own way, nor may a notebook be left out."""
     if config.nb_execution_mode != "off":
@@ -98,16 +104,13 @@ def _run(missing: list[tuple[Notebook, Path]]) -> None:
         return
     from qhlib.book.running import execute_many
 
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
     missing = sorted(missing, key=lambda each: -sum(len(cell["source"]) for cell in each[0].cells))
     homes, faults = {notebook.path: home for notebook, home in missing}, []
     store = missing[0][1].parents[1]
     store.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=store) as drafts:
         runs = [(notebook, {}, Path(drafts) / f"{notebook.name}.ipynb") for notebook, _ in missing]
-        for notebook, seconds, error in execute_many(runs, min(cores, len(runs))):
+        for notebook, seconds, error in execute_many(runs, min(cores(), len(runs))):
             if error:
                 faults.append(str(error).split("\n")[0])
                 continue

@@ -81,7 +81,8 @@ def module_file(name: str) -> Path | None:
     return next((p for p in (path.with_suffix(".py"), path / "__init__.py") if p.is_file()), None)
 
 
-def imported(source: str, inside: str = "") -> set[str]:
+@cache  # the notebooks share most modules
+def imported(source: str, inside: str = "") -> frozenset[str]:
     """Dotted names inside qhlib that `source` imports, wherever it does; `inside` is its own
     package."""
     found = set()
@@ -93,12 +94,12 @@ def imported(source: str, inside: str = "") -> set[str]:
             base = ".".join(parts[: len(parts) + 1 - node.level]) if node.level else ""
             module = ".".join(part for part in (base, node.module) if part)
             found |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
-    return {name for name in found if name.split(".")[0] == "qhlib"}
+    return frozenset(name for name in found if name.split(".")[0] == "qhlib")
 
 
 def dependencies(source: str) -> list[Path]:
     """The files of qhlib that a notebook's code needs, directly or through others."""
-    waiting, seen = imported(source), {}
+    waiting, seen = {*imported(source)}, {}
     if any(name.startswith("qhlib.book") for name in waiting):
         waiting.add(KERNEL_SIDE)
     while waiting:

@@ -18,8 +18,8 @@ Conventions
 
 import ast
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 from .errors import ChapterError, nearest
 
@@ -124,23 +124,27 @@ def read_claim(block: re.Match, cell: str, refuse) -> DeclaredClaim:
     return DeclaredClaim(*words, basis, place)
 
 
-def measurements(code: str) -> Iterator[tuple[str | None, int]]:
+@cache  # a book reads a notebook before it is executed, and afterwards
+def measurements(code: str) -> tuple[tuple[str | None, int], ...]:
     """Names and lines of the calls ``chapter.claim("name", ...)``; None for a name that is no
     literal.
 
     Calls in the old form, which carry their words themselves, are left out.
 
-    >>> list(measurements('chapter.claim("one", predicted=1, measured=x, tolerance=0)'))
-    [('one', 1)]
+    >>> measurements('chapter.claim("one", predicted=1, measured=x, tolerance=0)')
+    (('one', 1),)
     """
     try:
         tree = ast.parse(re.sub(r"^[%!].*", "pass", code, flags=re.MULTILINE))
     except SyntaxError:
-        return  # the kernel will say what is wrong with it
+        return ()  # the kernel will say what is wrong with it
+    found = []
     for call in ast.walk(tree):
         if isinstance(call, ast.Call) and ast.unparse(call.func) == "chapter.claim":
             if len(call.args) < 2 and all(word.arg != "statement" for word in call.keywords):
-                yield getattr(call.args[0], "value", None) if call.args else None, call.lineno
+                name = getattr(call.args[0], "value", None) if call.args else None
+                found.append((name, call.lineno))
+    return tuple(found)
 
 
 # --- a row (words and numbers of a claim) as text
