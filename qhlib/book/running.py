@@ -10,6 +10,7 @@ Conventions
   status.
 """
 
+import logging
 import os
 import sys
 import time
@@ -192,6 +193,8 @@ def execute(
     except papermill.exceptions.PapermillExecutionError:
         pass  # the failed cell is in the output
     except KeyboardInterrupt:
+        # the task that was left behind is collected later, and asyncio would print its traceback
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         raise KeyboardInterrupt(f"{notebook.name} was interrupted; {kept}") from None
     except Exception as error:
         # A dead kernel, a time limit, a full disk: papermill and its client share no base class
