@@ -192,7 +192,7 @@ def test_smooth_polish_equals_the_reference_solvers(seed):
     for _ in range(2):
         draw = lambda k: torch.randn(1, k, generator=rng, dtype=torch.float64)  # noqa: E731
         begin = {"a": draw(1), "u": draw(2), "v": draw(2)}
-        (state,) = follow(diagonal, data, begin, at=[100.0], stepper=Far())
+        (state,) = follow(diagonal, data, begin, at=[50.0], stepper=Far())
         ends.append(state.params)
     flow = {name: torch.cat([end[name] for end in ends]) for name in ends[0]}
     limit = polish_smooth(diagonal, data, flow, DIAGONAL_RATES)

@@ -6,6 +6,7 @@ mutation that misses is noticed.
 """
 
 import contextlib
+import dis
 import io
 from functools import cache
 from pathlib import Path
@@ -35,9 +36,29 @@ def play(name: str, replace=(), **parameters) -> dict[str, Claim]:
     return namespace(name, replace, **parameters)["chapter"].claims
 
 
-def namespace(name: str, replace=(), **parameters) -> dict:
-    """All names that the notebook's code leaves, after the mutations `replace`."""
-    return _execute(name, replace, parameters)[0]
+def namespace(name: str, replace=(), wanted: str = "", **parameters) -> dict:
+    """All names that the notebook's code leaves, after the mutations `replace`; with `wanted`,
+    only the cells run that this name needs."""
+    return _execute(name, replace, parameters, wanted)[0]
+
+
+def needed(sources: list[str], wanted: str) -> list[bool]:
+    """For each cell, whether `wanted` needs it: it binds a name that a later needed cell reads."""
+    names, keep = {wanted}, []
+    for source in reversed(sources):
+        cell = compile(source, "<cell>", "exec")
+        bound = {i.argval for i in dis.get_instructions(cell) if i.opname == "STORE_NAME"}
+        keep.append(bool(bound & names))
+        names = (names - bound) | _read(cell) if keep[-1] else names
+    return keep[::-1]
+
+
+def _read(code) -> set[str]:
+    """Names that code, and the functions in it, take from the module."""
+    loads = ("LOAD_NAME", "LOAD_GLOBAL")
+    found = {i.argval for i in dis.get_instructions(code) if i.opname in loads}
+    inner = (each for each in code.co_consts if hasattr(each, "co_consts"))
+    return found.union(*map(_read, inner))
 
 
 def tell(name: str, replace=(), **parameters) -> tuple:
@@ -47,7 +68,7 @@ def tell(name: str, replace=(), **parameters) -> tuple:
     return names["chapter"], text
 
 
-def _execute(name: str, replace, parameters: dict) -> tuple[dict, str]:
+def _execute(name: str, replace, parameters: dict, wanted: str = "") -> tuple[dict, str]:
     import matplotlib.pyplot as plt
 
     matplotlib.use("agg")
@@ -59,14 +80,17 @@ def _execute(name: str, replace, parameters: dict) -> tuple[dict, str]:
         times = sum(source.count(old) for source in sources)
         assert times == 1, f"{name}: {old!r} occurs {times} times in its code"
         sources[hits[0]] = sources[hits[0]].replace(old, new)
+    keep = needed(sources, wanted) if wanted else [True] * len(code)
     values = validate(book.declaration, parameters)
     given = {key: values[key] for key in parameters}
     names: dict = {"__name__": "__main__", "In": [""]}
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         for number, (cell, source) in enumerate(zip(code, sources, strict=True)):
             names["In"].append(source)
-            exec(compile(source, f"<{name}, code cell {number + 1}>", "exec"), names)
-            if "parameters" in cell["metadata"].get("tags", []):
+            tags = cell["metadata"].get("tags", [])
+            if keep[number] or "parameters" in tags:
+                exec(compile(source, f"<{name}, code cell {number + 1}>", "exec"), names)
+            if "parameters" in tags:
                 names.update(given)
             plt.close("all")
     return names, printed.getvalue()
