@@ -47,26 +47,6 @@ def test_smoke_preset_reproduces_its_claims(chapter, seed, tmp_path, monkeypatch
     assert record.claims and not wrong, wrong
 
 
-def test_data_that_are_not_nearly_orthogonal_turn_the_theorem_outside(tmp_path):
-    """Ten times further from orthogonal than allowed; what needs no theorem is still asserted."""
-    path = run(
-        "leaky_relu_rank_two",
-        {"slack": 10.0, "map_runs": 4},
-        preset="smoke",
-        output=tmp_path / "out.ipynb",
-    )
-    found = verdicts(path)
-    for name in ("limit", "rank-two", "all-support", "unique-global", "linear-boundary"):
-        assert found[name] == "outside", name
-    for name in (
-        "assumption",
-        "approximate-max-margin-orthogonal",
-        "one-step-rank",
-        "beyond-assumption",
-    ):
-        assert found[name] == "reproduced", name
-
-
 def test_the_counterexample_needs_radii_beyond_its_switch(tmp_path):
     path = run(
         "lexicographic_margin",
@@ -152,16 +132,13 @@ BAD = {
 
 
 BAD_LEAKY = {
-    "more points than dimensions": ["n=51"],
-    "more positive points than points": ["n_positive=13"],
+    "no negative point": ["n=5", "n_positive=5"],
     "negative slack": ["slack=-1"],
-    "slope of a linear network": ["slope=1"],
-    "slope of a ReLU": ["slope=0"],
+    "further from orthogonal than the theorem allows": ["slack=1.01"],
+    "slope of a linear network": ["gamma=1"],
+    "slope of a ReLU": ["gamma=0"],
     "no unit of one sign": ["width_minus=0"],
-    "unknown images": ["dataset=mnist"],
-    "no images there": ["dataset=cifar10", "data_folder=nowhere"],
-    "digits are not read from a folder": ["data_folder=nowhere"],
-    "zero scale": ["init_scales=[0.0]"],
+    "no start": ["start=0.0"],
 }
 BAD_NONHOMOGENEOUS = {
     "unknown activation": ["activations=['ReLU']"],
