@@ -155,19 +155,3 @@ def separable_linear(n: int, d: int, seed: int = 0, gap: float = 0.1) -> Data:
     X = torch.randn(n, d, generator=rng, dtype=torch.float64)
     y = torch.where(X @ u >= 0, 1.0, -1.0).to(torch.float64)
     return Data(X + gap * y[:, None] * u, y)
-
-
-def in_span(data: Data) -> tuple[Data, Tensor]:
-    """The same data in coordinates of the inputs' span: Data with X (n, r), and the basis Q (d,
-    r), r = min(n, d).
-
-    First-layer weights move only inside the span, so a flow from ``W Q`` on the reduced inputs is
-    the flow from W: its component orthogonal to the data stays what it was. A QR factorisation of
-    ``X^T``; X (S, n, d) is reduced per seed.
-
-    >>> reduced, Q = in_span(gaussian_labels(3, 50))
-    >>> reduced.X.shape, bool((reduced.X @ Q.T - gaussian_labels(3, 50).X).abs().max() < 1e-12)
-    (torch.Size([3, 3]), True)
-    """
-    Q = torch.linalg.qr(data.X.transpose(-1, -2))[0]
-    return Data(data.X @ Q, data.y), Q

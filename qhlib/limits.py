@@ -9,18 +9,9 @@ with ``|theta|^2_{Lambda_max} = lambda_max sum theta_j^2`` over the top-rate blo
 usual problem). Every point is first moved along its characteristic curve to unit margin, so that
 no figure here depends on its scale. ``mu >= 0`` (S, k) are the multipliers, ``J = dq/dtheta`` (S,
 k, p), all float64.
-
-*Two-layer (leaky) ReLU networks*, ``f(x) = sum_j a_j sigma(<w_j, x>)`` with ``sigma(z) = max(z,
-alpha z)``, slope ``0 <= alpha <= 1``, and a second layer a (m,) that stays fixed, are homogeneous
-of degree 1 in W (S, m, d). With ``c_ij = y_i a_j`` and ``z_ij = <w_j, x_i>`` (n, m), a pair (i, j)
-sits on a kink when ``z_ij = 0``; there its slope ``xi_ij`` is any number in [alpha, 1], and the
-KKT conditions are ``W_j = sum_i mu_i c_ij xi_ij x_i``. Where ``c_ij < 0`` the unit's contribution
-to the margin is concave, so the problem is convex in it and kinks are exact constraints; where
-``c_ij > 0`` it is convex, and the side that the flow is on is kept.
 """
 
 import contextlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,11 +20,10 @@ from scipy.linalg import qr
 from scipy.optimize import least_squares, nnls
 from torch import Tensor
 
-from qhlib.convex import free_basis, nested_qp
+from qhlib.convex import nested_qp
 from qhlib.data import Data
 from qhlib.homogeneity import normalize, top_rate, unit_margin
-from qhlib.margins import KinkFinder, Kinks, Model, hessian, jacobian, margins
-from qhlib.models import second_layer
+from qhlib.margins import KinkFinder, Model, hessian, jacobian, margins
 from qhlib.params import Params, Rates, angle, flatten, unflatten
 
 CERTIFIED = 1e-6
@@ -101,7 +91,8 @@ def kkt_residual(
         data: inputs and labels.
         params: the stacked points (S, ...).
         rates: Lambda, as in :mod:`qhlib.homogeneity`.
-        kinks: finds the generators at the unit-margin point, e.g. :func:`leaky_relu_kinks`.
+        kinks: finds the generators at the unit-margin point, e.g.
+            :func:`qhlib.near_homogeneity.activation_kinks`.
 
     Raises:
         ValueError: if a seed does not separate the data, its top-rate block is zero, or kinks and
@@ -177,31 +168,18 @@ def polish_smooth(
         point, reason = _solve_kkt(model, own, start, rates, max_evaluations)
         points.append(torch.as_tensor(point))
         reasons.append(reason)
-    return _as_limit(model, data, params, unflatten(torch.stack(points), params), rates, reasons)
-
-
-def _as_limit(
-    model: Model,
-    data: Data,
-    flow: Params,
-    points: Params,
-    rates: Rates,
-    reasons: Sequence[str],
-    kinks: KinkFinder | None = None,
-) -> Limit:
-    """Certify points that a polish has found from the flow's parameters, and say so in the
-    sentences."""
-    largest, top = top_rate(points, rates)
-    points = unit_margin(model, data, points, rates)
-    certificate = kkt_residual(model, data, points, rates, kinks=kinks)
+    limit = unit_margin(model, data, unflatten(torch.stack(points), params), rates)
+    # computed anew from the points alone: what a solver says of itself is no certificate
+    certificate = kkt_residual(model, data, limit, rates)
     certified = certificate.worst <= CERTIFIED
-    size = (flatten(points)[:, top]).norm(dim=1)
-    apart = angle(flatten(normalize(flow, rates)[0]), flatten(normalize(points, rates)[0]))
+    largest, top = top_rate(limit, rates)
+    size = (flatten(limit)[:, top]).norm(dim=1)
+    apart = angle(flatten(normalize(params, rates)[0]), flatten(normalize(limit, rates)[0]))
     worst = zip(reasons, certified, certificate.worst, strict=True)
     verdict = [
         f"{reason} {'Certified' if ok else 'Not certified'}: {w:.1e}." for reason, ok, w in worst
     ]
-    return Limit(points, certificate, size ** (-1 / largest), apart, certified, tuple(verdict))
+    return Limit(limit, certificate, size ** (-1 / largest), apart, certified, tuple(verdict))
 
 
 def _solve_kkt(model, data, start, rates, max_evaluations) -> tuple[np.ndarray, str]:
@@ -268,184 +246,17 @@ def _cone_least_squares(
         # the active-set method may cycle on dependent columns; the interior-point one does not
         with contextlib.suppress(RuntimeError):
             return nnls(columns, target, maxiter=30 * max(k, 30))[0]
-    x = nested_qp(columns.T @ columns, columns.T @ target, k, sample)[0]
+    x = nested_qp(columns.T @ columns, columns.T @ target, k, sample)
     # the normal equations lose half the digits: one correction by least squares on the face. A
     # solver's status is no certificate: the caller computes the residual of whatever comes back.
     near = 1e-7 * max(x[:k].max(), 1e-300)
     zero, full = x <= near, (x[k:] >= x[:k][sample] - near) & (x[k:] > near)
-    basis = free_basis(zero, full, k, sample)
+    # columns that span the face: unknowns off their bounds; a nu held at its mu moves with it
+    live = ~zero
+    live[k:] &= ~full
+    basis = np.eye(len(x))[:, live]
+    basis[k + np.flatnonzero(full)] = basis[sample[full]]
     moved = x + basis @ np.linalg.lstsq(columns @ basis, target - columns @ x, rcond=1e-12)[0]
     mu = np.maximum(moved[:k], 0)
     moved = np.r_[mu, np.clip(moved[k:], 0, mu[sample])]
     return min(moved, x, key=lambda z: np.linalg.norm(columns @ z - target))
-
-
-def leaky_relu_kinks(data: Data, a: Tensor, slope: float, near: float = 1e-9) -> KinkFinder:
-    """Clarke generators on the pairs with ``|z_ij| <= near |x_i| max_j |w_j|``.
-
-    The direction of a pair is ``c_ij (xi' - xi) x_i`` in the row of w_j: xi is the slope that
-    differentiation took and xi' the other one. xi is read off the Jacobian: at ``z = 1e-17`` the
-    order of a sum decides the side, so recomputing z can give the other one.
-
-    >>> data = Data(torch.tensor([[1.0, 0.0]]), torch.tensor([1.0]))
-    >>> finder = leaky_relu_kinks(data, torch.tensor([1.0]), 0.5)
-    >>> (found,) = finder({"W": torch.tensor([[[0.0, 2.0]]])}, torch.tensor([[[0.5, 0.0]]]))
-    >>> found.direction.tolist()
-    [[0.5, 0.0]]
-    """
-
-    def finder(params: Params, J: Tensor) -> list[Kinks]:
-        found = []
-        for s, W in enumerate(params["W"].detach().cpu().numpy()):
-            X, y, a_ = _arrays(data, a, s)
-            lengths = np.linalg.norm(X, axis=1)
-            # relative to the longest w_j: a unit that vanishes altogether sits on all its kinks
-            close = np.abs(X @ W.T) <= near * lengths[:, None] * np.linalg.norm(W, axis=1).max()
-            i, j = np.nonzero(close & (lengths[:, None] > 0) & (a_ != 0))
-            own = J[s].cpu().numpy().reshape(len(X), *W.shape)[i, j]  # c_ij xi x_i
-            taken = (own * X[i]).sum(1) / (y[i] * a_[j] * lengths[i] ** 2)
-            jump, direction = y[i] * a_[j] * (1 + slope - 2 * taken), np.zeros((len(i), *W.shape))
-            direction[np.arange(len(i)), j] = jump[:, None] * X[i]
-            found.append(Kinks(i, direction.reshape(len(i), W.size)))
-        return found
-
-    return finder
-
-
-def polish_leaky_relu(
-    model: Model,
-    data: Data,
-    params: Params,
-    *,
-    a: Tensor | None = None,
-    slope: float,
-    near: float = 1e-9,
-    max_rounds: int = 100,
-) -> Limit:
-    """From a flow past separation to a Clarke-KKT point of ``min 1/2 |W|^2 s.t. q_i >= 1``, seed
-    by seed.
-
-    With the flow's activation pattern the problem is a quadratic programme, solved in its dual
-    (one variable per sample and per kink, whatever m and d). A concave pair (``c_ij < 0``) whose
-    unit changes sides becomes an exact constraint; a convex one that changes sides is given its
-    new side. Each round lowers the norm, so the rounds end; the sentence in ``reason`` counts
-    both. The certificate is computed anew from the model's own gradients and
-    :func:`leaky_relu_kinks`.
-
-    Args:
-        model: the network, e.g. ``partial(two_layer, slope=slope)``; must be ``sum_j a_j
-            sigma(<w_j, x>)``.
-        data: inputs and labels.
-        params: ``{"W": (S, m, d)}`` on the flow, past separation.
-        a: second layer (m,); by default :func:`qhlib.models.second_layer`.
-        slope: alpha in [0, 1).
-        near: relative size of z_ij below which the certificate sees a kink.
-        max_rounds: limit on the quadratic programmes per seed.
-
-    Raises:
-        ValueError: if the model is not this network, the slope is out of range, or the data are
-            not separated.
-
-    Source: derived here.
-
-    >>> from functools import partial
-    >>> from qhlib.models import two_layer
-    >>> data = Data(torch.eye(2).double(), torch.tensor([1.0, -1.0]).double())
-    >>> W = torch.tensor([[[3.0, -1.0], [-1.0, 2.0]]]).double()
-    >>> limit = polish_leaky_relu(partial(two_layer, slope=0.5), data, {"W": W}, slope=0.5)
-    >>> limit.certified.item(), limit.params["W"].round(decimals=4).tolist()
-    (True, [[[1.1314, -0.5657], [-0.5657, 1.1314]]])
-    """
-    if set(params) != {"W"} or not 0 <= slope < 1:
-        raise ValueError(f"need params W and a slope in [0, 1), got {set(params)} and {slope}")
-    a = second_layer(params["W"].shape[1]) if a is None else a
-    start = unit_margin(model, data, params, {"W": 1.0})
-    expected = torch.nn.functional.leaky_relu(data.X @ start["W"].mT, slope) @ a.to(start["W"])
-    if not torch.allclose(model(start, data.X), expected, rtol=1e-9, atol=1e-9):
-        raise ValueError("the model is not sum_j a_j max(z, slope z) with this a and slope")
-    points, reasons = [], []
-    for s, W in enumerate(start["W"].detach().cpu().numpy()):
-        point, reason = _descend(*_arrays(data, a, s), W, slope, max_rounds)
-        points.append(torch.as_tensor(point))
-        reasons.append(reason)
-    stacked = unit_margin(model, data, {"W": torch.stack(points)}, {"W": 1.0})
-    finder = leaky_relu_kinks(data, a, slope, near)
-    return _as_limit(model, data, params, stacked, {"W": 1.0}, reasons, finder)
-
-
-def _arrays(data: Data, a: Tensor, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    X = data.X[seed] if data.X.ndim == 3 else data.X
-    return X.cpu().numpy(), data.y.cpu().numpy(), a.cpu().numpy()
-
-
-def _descend(
-    X: np.ndarray,  # (n, d)
-    y: np.ndarray,
-    a: np.ndarray,
-    W: np.ndarray,  # (m, d)
-    slope: float,
-    max_rounds: int,
-) -> tuple[np.ndarray, str]:
-    """Rounds of quadratic programmes from one seed's W, until every pair is where it was
-    assumed."""
-    kernel, c, flips = X @ X.T, y[:, None] * a, 0
-    positive = (W @ X.T > 0).T.copy()  # (n, m)
-    exact = np.zeros_like(positive)
-    for rounds in range(1, max_rounds + 1):
-        # concave pairs on a kink: slope alpha for sure, and a share of the rest
-        base = c * np.where(positive & ~exact, 1.0, slope)
-        i, j = np.nonzero(exact)
-        extra = c[i, j] * (1 - slope)
-        mu, nu = _dual(kernel, base, i, j, extra)
-        coefficients = mu[:, None] * base
-        coefficients[i, j] += nu * extra
-        z = kernel @ coefficients  # (n, m), of the new W
-        # rounding decides the sign of a pair that lies on its kink: not a move
-        moved = ((z > 0) != positive) & (np.abs(z) > 1e-11 * np.abs(z).max()) & ~exact
-        if not moved.any():
-            count = f"{rounds} rounds, {len(i)} pairs exact, {flips} flips to a new side."
-            return coefficients.T @ X, f"The pattern is consistent after {count}"
-        concave = moved & (c < 0)
-        if concave.any():
-            exact |= concave
-            continue
-        # only now: with a kink left out, the programme can push convex pairs across that the flow
-        # leaves in place
-        flips += int(moved.sum())
-        positive ^= moved
-    return coefficients.T @ X, f"Still changing after {max_rounds} rounds: raise max_rounds."
-
-
-def _dual(
-    kernel: np.ndarray,  # (n, n) inner products of the inputs
-    base: np.ndarray,  # (n, m) slopes times c of the frozen pattern
-    i: np.ndarray,
-    j: np.ndarray,
-    extra: np.ndarray,  # (K,) what the share adds to pair (i, j)
-) -> tuple[np.ndarray, np.ndarray]:
-    """``min 1/2 |W(mu, nu)|^2 - sum mu`` over ``mu >= 0``, ``0 <= nu_k <= mu_{i_k}``: the dual."""
-    n, K = len(base), len(i)
-    gram = np.empty((n + K, n + K))
-    gram[:n, :n] = kernel * (base @ base.T)
-    gram[:n, n:] = kernel[:, i] * base[:, j] * extra
-    gram[n:, :n] = gram[:n, n:].T
-    gram[n:, n:] = kernel[np.ix_(i, i)] * (j[:, None] == j) * np.outer(extra, extra)
-    ones = np.r_[np.ones(n), np.zeros(K)]
-    x, zero, full, _ = nested_qp(gram, ones, n, i)
-    # solve again on the bounds that are active, to rounding; a bound that this breaks is active as
-    # well
-    value = lambda v: 0.5 * v @ gram @ v - v @ ones  # noqa: E731
-    for _ in range(10):
-        basis = free_basis(zero, full, n, i)
-        refined = basis @ np.linalg.lstsq(basis.T @ gram @ basis, basis.T @ ones, rcond=1e-13)[0]
-        below, above = refined < 0, (refined[n:] > refined[:n][i]) & ~full
-        if not below.any() and not above.any():
-            # the certificate decides about the point in the end; here it must not be worse than
-            # Clarabel's
-            better = value(refined) <= value(x) + 1e-12 * abs(value(x))
-            x = refined if better else x
-            break
-        zero |= below
-        zero[n:] |= zero[:n][i]
-        full = (full | above) & ~zero[n:]
-    return x[:n], x[n:]

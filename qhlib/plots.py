@@ -104,21 +104,6 @@ def measurement(ax: Axes, x, y, *, label: str | None = None, kind: str = "measur
     return prediction(ax, x, y, label=label, kind=kind, **own | normalize_kwargs(style, Line2D))
 
 
-def band(ax: Axes, x, ys, *, label: str | None = None, kind: str = "measurement", **style):
-    """Draw the median over the leading axis of ys (S, T) as a line, and the range from min to max
-    as a band.
-
-    Other arguments as in :func:`prediction`.
-
-    >>> band(plt.figure().add_subplot(), [1, 2], [[1, 2], [3, 4], [8, 9]]).get_ydata().tolist()
-    [3.0, 4.0]
-    """
-    ys = np.asarray(ys)
-    line = prediction(ax, x, np.median(ys, axis=0), label=label, kind=kind, **style)
-    ax.fill_between(x, ys.min(0), ys.max(0), color=line.get_color(), alpha=0.25, linewidth=0)
-    return line
-
-
 def slope(ax: Axes, exponent: float, x, y0: float, *, label: str | None = None, **style):
     """Draw the guide ``y0 (x / x_0)^exponent`` through ``(x_0, y0)``: a straight line on
     logarithmic axes.

@@ -9,9 +9,7 @@ from hypothesis import strategies as st
 
 from qhlib.convex import hard_margin
 from qhlib.data import (
-    Data,
     gaussian_labels,
-    in_span,
     nearly_orthogonal,
     orthogonality,
     separable_linear,
@@ -49,15 +47,6 @@ def test_empty_sizes_raise(call):
 def test_a_gap_that_does_not_separate_raises(gap):
     with pytest.raises(ValueError):
         separable_linear(3, 2, gap=gap)
-
-
-@pytest.mark.parametrize("shape", [(4, 9), (9, 4), (3, 4, 9)])
-def test_in_span_keeps_inner_products(shape):
-    X = torch.randn(*shape, dtype=torch.float64)
-    reduced, Q = in_span(Data(X, torch.ones(shape[-2], dtype=torch.float64)))
-    assert reduced.X.shape[-1] == min(shape[-2:])
-    torch.testing.assert_close(reduced.X @ reduced.X.mT, X @ X.mT)
-    torch.testing.assert_close(reduced.X @ Q.mT, X)
 
 
 @settings(max_examples=30, deadline=None)

@@ -294,7 +294,7 @@ def test_an_archive_with_another_checksum(tmp_path, monkeypatch):
         ("binary", lambda raw: bytes([10]) + raw[1:], "label is 10"),
         ("python 2", lambda raw: raw[:-500], "no CIFAR-10 batch"),
         ("python 2", lambda raw: b"", "no CIFAR-10 batch"),
-        ("python 2", lambda raw: raw.replace(b"u1K", b"i1K"), "not bytes"),
+        ("python 2", lambda raw: raw.replace(b"u1K", b"i1K"), "int8 data"),
         ("python 2", lambda raw: batch_bytes("python 2", *records(0, 0)), "0 labels"),
         ("python 3", lambda raw: pickle.dumps([1, 2]), "no CIFAR-10 batch"),
         (

@@ -11,8 +11,9 @@ from qhlib import convex
 from qhlib.book.declaration import validate
 from qhlib.book.errors import ParameterError
 from qhlib.data import Data, gaussian_labels, nearly_orthogonal
-from qhlib.limits import kkt_residual, leaky_relu_kinks
+from qhlib.limits import kkt_residual
 from qhlib.params import angle
+from tests.kinks import leaky_relu_kinks
 from tests.notebooks.play import declared, namespace, notebook, verdicts
 
 NAME = "leaky_relu_rank_two"
