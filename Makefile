@@ -52,7 +52,7 @@ pages:
 
 test: book ## all tests: numerics, notebooks, and the built pages in a browser
 	@echo "==> running all tests in $(JOBS) processes"
-	@$(PY) -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+	@$(PY) -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
 
 # What is green on one processor is to be green on a reader's: the numerics once more under other instruction sets and
 # numbers of threads. The variables stand in the command alone. AVX-512 only where there is some: torch does not ask.
