@@ -245,6 +245,7 @@ def _reason(error: Exception) -> str:
         return f"the server answered {error.response.status_code} {error.response.reason}"
     for kind, words in (
         (exceptions.Timeout, "the server did not answer in time"),
+        (exceptions.SSLError, "its certificate is not accepted here"),
         (exceptions.ConnectionError, "no connection to the server"),
         (exceptions.ChunkedEncodingError, "the connection broke off"),
         (OSError, str(error)),  # a full disk, a folder that cannot be written

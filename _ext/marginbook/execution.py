@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import base64
 import csv
+import io
 import json
 import os
 import re
@@ -22,7 +23,7 @@ from sphinx.errors import ConfigError, SphinxError
 from sphinx.util import logging
 
 from qhlib.book.errors import ChapterError
-from qhlib.book.notebook import Notebook, read_notebook
+from qhlib.book.notebook import Notebook, read_notebook, write_whole
 from qhlib.book.records import CLAIM_MIME, FINISHED_MIME, GLUE_MIME, record_of
 
 from . import words
@@ -201,11 +202,12 @@ def write_downloads(app, exception):
             for row in told.claims
         ]
         data = json.dumps({"claims": rows}, indent=1, ensure_ascii=False)
-        (Path(app.outdir) / "scorecard.json").write_text(data, "utf8")
-        with (Path(app.outdir) / "scorecard.csv").open("w", encoding="utf8", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", restval="")
-            writer.writeheader()
-            writer.writerows(rows)
+        write_whole(Path(app.outdir) / "scorecard.json", data)
+        table = io.StringIO(newline="")
+        writer = csv.DictWriter(table, COLUMNS, extrasaction="ignore", restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_whole(Path(app.outdir) / "scorecard.csv", table.getvalue())
 
 
 def setup(app):

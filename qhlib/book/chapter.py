@@ -28,6 +28,9 @@ from .judge import Claim, judge
 from .provenance import provenance
 from .records import CLAIM_MIME, FINISHED_MIME, GLUE_MIME, STATUS_MIME
 
+INJECTED = {"PAPERMILL_INPUT_PATH", "PAPERMILL_OUTPUT_PATH"}
+"""What papermill's ``--inject-paths`` puts among the parameters."""
+
 
 def open_chapter(name: str, namespace: MutableMapping[str, object]) -> "Chapter":
     """Check the parameters in `namespace`, a notebook's ``globals()``, and open the chapter
@@ -49,7 +52,7 @@ def open_chapter(name: str, namespace: MutableMapping[str, object]) -> "Chapter"
     }
     # Papermill only warns of a name it does not know, and then runs with the defaults.
     injected = next((source for source in history if source.startswith("# Parameters\n")), "")
-    names = re.findall(r"^([A-Za-z_]\w*) = ", injected, re.MULTILINE)
+    names = set(re.findall(r"^([A-Za-z_]\w*) = ", injected, re.MULTILINE)) - INJECTED
     values = validate(declaration, {**{key: None for key in names if key not in found}, **found})
     check_resources(values)
     namespace.update(values)

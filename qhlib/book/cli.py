@@ -2,8 +2,8 @@
 
 Conventions: results go to standard output, messages and progress to standard error. Exit status: 0
 done; 1 the notebook failed, or ``--check`` found a fault; 2 bad input, with one message and
-nothing written; 130 interrupted. What a command does not need is not imported, so that ``list``
-and ``describe`` answer at once.
+nothing written; 3 a fault of this program, with its traceback; 130 interrupted. What a command
+does not need is not imported, so that ``list`` and ``describe`` answer at once.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import textwrap
+import traceback
 from collections.abc import Sequence
 
 from qhlib import __version__
@@ -36,9 +37,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"qhlib: {str(error) or 'interrupted'}", file=sys.stderr)
         stopped = 130 if isinstance(error, KeyboardInterrupt) else 2
         return 1 if isinstance(error, RunFailed) else stopped
+    except ModuleNotFoundError as error:
+        what = f"{error.name} is not installed, and this command needs it"
+        print(f"qhlib: {what}: pip install 'qhlib[book]'", file=sys.stderr)
+        return 2
     except BrokenPipeError:  # the reader, such as head, is gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:  # no verdict, and no fault of the reader's
+        traceback.print_exc()
+        print(f"qhlib: {error!r} is a fault of qhlib {__version__}: report it", file=sys.stderr)
+        return 3
 
 
 def parser() -> argparse.ArgumentParser:
@@ -71,7 +80,9 @@ def parser() -> argparse.ArgumentParser:
         "run", run_chapter, "run a chapter, with other parameters if you like", page, force
     )
     add("name", **named)
-    text = "set a parameter; lists as JSON, -p radii='[0.5, 0.9]'; may be repeated"
+    text = "a file of parameters, YAML or JSON; -p wins over it"
+    add("-f", dest="file", metavar="FILE", help=text)
+    text = "set a parameter, a list as -p radii=[0.5,0.9]; may be repeated"
     add("-p", dest="parameter", metavar="KEY=VALUE", action="append", default=[], help=text)
     add("--preset", default="book", metavar="NAME", help="smoke, book (the default) or paper")
     add("-o", dest="output", metavar="FILE", help="notebook to write (default: NAME-PRESET.ipynb)")
@@ -85,7 +96,12 @@ def parser() -> argparse.ArgumentParser:
 
 def list_chapters(arguments: argparse.Namespace) -> int:
     """``qhlib list``: names and titles of the chapters."""
-    found = {name: read_notebook(path) for name, path in chapter_paths().items()}
+    found = {}
+    for name, path in chapter_paths().items():
+        try:
+            found[name] = read_notebook(path)
+        except BookError as error:
+            print(f"qhlib: {error}", file=sys.stderr)
     if arguments.json:
         _json(
             [{"name": n, "title": book.title, "path": str(book.path)} for n, book in found.items()]
@@ -136,6 +152,8 @@ def run_chapter(arguments: argparse.Namespace) -> int:
     """``qhlib run``: validate, execute, and name what was written."""
     notebook = read_notebook(find_chapter(arguments.name))
     parameters = assignments(arguments.parameter, notebook.declaration.specs)
+    if arguments.file:
+        parameters = {**from_file(arguments.file, notebook.declaration.specs), **parameters}
     from .running import execute_plan, plan
 
     options = {key: getattr(arguments, key) for key in ("preset", "output", "html", "force")}
@@ -163,13 +181,40 @@ def assignments(texts: Sequence[str], specs: tuple) -> dict:
     return values
 
 
+def from_file(file: str, specs: tuple) -> dict:
+    """The parameters in a file of YAML, of which JSON is a part.
+
+    YAML takes ``1e-3`` for a text: texts are read by the declared types, as ``-p`` reads them.
+    Raises :class:`ParameterError` when the file cannot be read or holds no names with values.
+    """
+    import yaml
+
+    from .declaration import parse_assignment
+
+    try:
+        with open(file, encoding="utf-8-sig") as stream:
+            values = yaml.safe_load(stream)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ParameterError(f"-f {file}: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ParameterError(f"-f {file}: write one parameter a line, as name: value")
+    read = {k: parse_assignment(f"{k}={v}", specs)[1] for k, v in values.items() if type(v) is str}
+    return {**values, **read}
+
+
 def claims(arguments: argparse.Namespace) -> int:
     """``qhlib claims``: the claims of executed notebooks, a line each, or as JSON; ``--check``
     judges them."""
     from .claims import fails, line
     from .records import read_record
 
-    records = [(file, read_record(file)) for file in arguments.files]
+    records, faults, unread = [], 0, 0
+    for file in arguments.files:
+        try:
+            records.append((file, read_record(file)))
+        except BookError as error:
+            unread = 2
+            print(f"qhlib: {error}", file=sys.stderr)
     rows = [{**row, "file": file} for file, record in records for row in record.claims]
     if arguments.json:
         _json(rows)
@@ -179,7 +224,6 @@ def claims(arguments: argparse.Namespace) -> int:
             print(line(row))
             words = f"{row['statement']} ({row['basis']}: {row['source']})"
             print(textwrap.fill(words, wide, initial_indent="    ", subsequent_indent="    "))
-    faults = 0
     for file, record in records:
         if record.stopped:
             faults += 1
@@ -187,7 +231,7 @@ def claims(arguments: argparse.Namespace) -> int:
         for row in filter(fails, record.claims):
             faults += 1
             print(f"{file}: {row['id']} deviates", file=sys.stderr)
-    return 1 if arguments.check and faults else 0
+    return unread or int(arguments.check and faults > 0)
 
 
 def _json(data: object) -> None:

@@ -275,8 +275,9 @@ def parse_presets(name: str, source: str | None) -> dict[str, dict]:
 def parse_assignment(text: str, specs: Sequence[Parameter]) -> tuple[str, object]:
     """Read ``key=value`` from the command line by the declared type: JSON for all but texts.
 
-    What does not read as its type is returned as it is, so that the validation names it with its
-    range.
+    Shells take quotes away or leave them in place: a list of texts may be ``["a", "b"]``,
+    ``['a']``, ``[a, b]`` or ``a,b``. What does not read as its type is returned as it is, so that
+    the validation names it with its range.
     Raises :class:`ParameterError` when there is no ``=``.
 
     >>> specs = parse_cell("a", "rate: float = 1.0  # r (0, 9)\\nks: list[int] = [1]  # k [0, 9]")
@@ -293,7 +294,8 @@ def parse_assignment(text: str, specs: Sequence[Parameter]) -> tuple[str, object
         read = float if kind == "float" else json.loads
         return name, read(value.lower() if kind == "bool" else value)
     except (ValueError, RecursionError):
-        return name, value
+        words = [word.strip(" \"'") for word in value.strip("[]").split(",")]
+        return name, words if kind == "list[str]" and all(words) else value
 
 
 def validate(declaration: Declaration, values: Mapping[str, object]) -> dict:
@@ -356,9 +358,10 @@ def validate_one(spec: Parameter, value: object) -> object:
             )
         return float(value) if spec.type == "float" else value
     if not isinstance(value, list) or not value:
+        some = "[a,b]" if spec.entry == "str" else "[1,2]"
         raise ParameterError(
             f"{spec.name}: {_short(value)} is not a list of at least one {spec.entry}{within}; "
-            f"write -p {spec.name}='[1, 2]' (papermill: -y '{spec.name}: [1, 2]')"
+            f"write -p {spec.name}={some} (papermill: -y '{spec.name}: {some}')"
         )
     for index, each in enumerate(value):
         if not spec.admits(each):

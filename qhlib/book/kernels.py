@@ -37,7 +37,12 @@ WARM = "ipykernel.kernelapp matplotlib.pyplot scipy.integrate scipy.optimize sea
 SWITCH = "QHLIB_KERNELS"
 # What a process reads from these while it imports cannot be changed in a fork of it.
 _FIXED = tuple("ATEN BLIS CUDA GOTO KMP LD_ MKL MPL NUMEXPR OMP OPENBLAS PYTHON QT".split())
+# This package first: a folder called qhlib where the kernel runs must not take its place.
 _START = "import sys; sys.path.remove(''); from qhlib.book.kernels import serve; serve()"
+_ORDINARY = (
+    "import sys; sys.path.remove(''); import qhlib.book; "
+    "from ipykernel.kernelapp import launch_new_instance; launch_new_instance()"
+)
 
 
 def environment(env: dict) -> dict:
@@ -82,7 +87,7 @@ class OwnInterpreter(KernelSpecManager):
 
     def get_kernel_spec(self, kernel_name):
         """The kernelspec, whatever the name."""
-        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        argv = [sys.executable, "-c", _ORDINARY, "-f", "{connection_file}"]
         spec = KernelSpec(argv=argv, display_name="Python 3", language="python")
         spec.metadata = {"kernel_provisioner": {"provisioner_name": "qhlib-forked"}}
         return spec

@@ -106,8 +106,10 @@ def chapter_directories() -> list[Path]:
     """
     package = Path(__file__).resolve().parents[1]
     named = [Path(entry) for entry in os.environ.get(ENVIRONMENT, "").split(os.pathsep) if entry]
-    places = (*named, package / "_book" / "notebooks", package.parent / "notebooks")
-    return [path for path in places if path.is_dir()]
+    # beside an installed package lies what others installed: a folder of notebooks is not ours
+    inside = package / "_book" if (package / "_book").is_dir() else package.parent
+    ours = [inside / "notebooks"] if (inside / "_toc.yml").is_file() else []
+    return [path for path in (*named, *ours) if path.is_dir()]
 
 
 def chapter_paths() -> dict[str, Path]:
@@ -135,7 +137,7 @@ def find_chapter(name: str | os.PathLike) -> Path:
     """
     text = os.fspath(name)
     path = Path(text)
-    if path.is_file():
+    if os.path.isfile(text):  # no error for a name that is too long for a file
         return path.resolve()
     chapters = chapter_paths()
     stem = text.removesuffix(".ipynb")
@@ -190,7 +192,7 @@ def write_whole(path: str | os.PathLike, text: str) -> None:
     path = Path(path)
     draft = path.with_name(f".{path.stem[:100]}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
-        draft.write_text(text, encoding="utf-8")
+        draft.write_text(text, encoding="utf-8", newline="")
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ Conventions
   status.
 """
 
+import ast
 import logging
 import os
 import sys
@@ -21,9 +22,9 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from .chapter import check_resources
+from .chapter import INJECTED, check_resources
 from .declaration import BOOK, PAPER, validate
-from .errors import BookError, RunFailed
+from .errors import BookError, ChapterError, RunFailed
 from .notebook import Notebook, chapter_directories, find_chapter, read_notebook
 from .patches import import_papermill
 from .progress import Progress
@@ -61,13 +62,16 @@ def plan(
     """
     notebook = name if isinstance(name, Notebook) else read_notebook(find_chapter(name))
     declaration = notebook.declaration
-    values = validate(declaration, {**declaration.preset(preset), **(parameters or {})})
+    earlier = injected(notebook)
+    given = {**earlier, **declaration.preset(preset), **(parameters or {})}
+    values = validate(declaration, given)
     _ = notebook.claims  # words and numbers must fit before anything runs
     path = Path(os.path.abspath(output or f"{notebook.name}-{preset}.ipynb"))
     folders = {path.parent.resolve(), *path.parent.resolve().parents}
     files = [path, path.with_suffix(".html")] if html else [path]
-    taken = [file for file in files if file.exists() and output and not force]
-    locked = not all(os.access(f, os.W_OK) for f in (path.parent, *files) if f.exists())
+    # os.path says no to a name that is too long, where pathlib raises
+    taken = [file for file in files if os.path.exists(file) and output and not force]
+    locked = not all(os.access(f, os.W_OK) for f in (path.parent, *files) if os.path.exists(f))
     faults = {
         f"{path} does not end in .ipynb": path.suffix != ".ipynb",
         f"{path.parent} holds the book's chapters": folders & set(chapter_directories()),
@@ -83,8 +87,25 @@ def plan(
         check_builder()
     lacks = preset == PAPER and PAPER not in declaration.presets
     note = f"{notebook.name} has no separate preset paper; using book, its default values" * lacks
+    if earlier:
+        note = f"{notebook.name} is a run of {notebook.chapter}: its parameters are kept, but for "
+        note += "those given now"
     check_resources(values)  # the last check, for it may download
     return Plan(notebook, values, path, output is None, html, force, note)
+
+
+def injected(notebook: Notebook) -> dict:
+    """The parameters that papermill has written into an earlier run; empty for another notebook.
+
+    >>> injected(Notebook(Path("a.ipynb"), {"cells": []}))
+    {}
+    """
+    try:
+        cell = ast.parse(notebook.tagged("injected-parameters") or "")
+        pairs = [(each.targets[0].id, ast.literal_eval(each.value)) for each in cell.body]
+    except (SyntaxError, ValueError, AttributeError):
+        raise ChapterError(f"{notebook.name}: its injected parameters cannot be read") from None
+    return {name: value for name, value in pairs if name not in INJECTED}
 
 
 def run(
@@ -116,6 +137,7 @@ def execute_plan(planned: Plan, timeout: int | None = None, stream=None) -> list
     """Carry out a checked plan; returns the files that were written, and raises as :func:`run`."""
     notebook, stream = planned.notebook, stream or sys.stderr
     stream.write(planned.note + "\n" * bool(planned.note))
+    warm()  # before anything is written: what is needed may not be installed
     output = reserve(planned)
     page = output.with_suffix(".html")
     if planned.html:
@@ -155,6 +177,14 @@ def reserve(planned: Plan) -> Path:
             raise BookError(f"{path} cannot be written: {error.strerror}") from None
 
 
+def warm():
+    """Papermill; the kernels' server is started first, for its imports go on side by side."""
+    from .kernels import Server, environment
+
+    Server.of(environment(dict(os.environ)))
+    return import_papermill()
+
+
 def execute(
     notebook: Notebook, values: Mapping, output: Path, timeout: int | None = None, stream=None
 ) -> None:
@@ -163,10 +193,7 @@ def execute(
     Raises :class:`RunFailed` when the run does not reach its end; ``KeyboardInterrupt`` gets a
     message.
     """
-    from .kernels import Server, environment
-
-    Server.of(environment(dict(os.environ)))  # its imports go on side by side with papermill's
-    papermill = import_papermill()
+    papermill = warm()
     import nbformat
 
     from .engine import ENGINE

@@ -1,6 +1,9 @@
 """The command without a kernel: bad input gives status 2, one message, and writes nothing."""
 
 import json
+import os
+import subprocess
+import sys
 
 import nbformat
 import pytest
@@ -50,6 +53,11 @@ BAD_PARAMETERS = {
 }
 
 
+LISTS = """\
+rate: float = 0.5        # learning rate (0, inf)
+radii: list[float] = [0.5]  # ball radii as a share of the distance (0, 1)
+cases: list[str] = ["a"] # what is tried {a, b}
+"""
 IMAGES = """\
 seed: int = 0  # first random seed [0, 2147483647]
 dataset: str = "digits"  # images {digits, cifar10}
@@ -81,8 +89,15 @@ def test_bad_parameters_are_refused_before_a_kernel_starts(kind, tiny, capsys, w
 def test_bad_runs_are_refused(tiny, capsys, workplace):
     (workplace / "there.ipynb").write_text("{}")
     (workplace / "page.html").write_text("")
+    (workplace / "list.yaml").write_text("- 1")
+    (workplace / "bad.yaml").write_text("n_seeds: [1")
     cases = [
         (["tiny_chaptr"], "did you mean tiny_chapter?"),
+        (["a" * 300], "there is no chapter"),
+        (["tiny_chapter", "-o", "a" * 300 + ".ipynb"], "cannot be written"),
+        (["tiny_chapter", "-f", "none.yaml"], "-f none.yaml: "),
+        (["tiny_chapter", "-f", "bad.yaml"], "-f bad.yaml: "),
+        (["tiny_chapter", "-f", "list.yaml"], "one parameter a line"),
         (["nothing/here.ipynb"], "no notebook at nothing/here.ipynb"),
         (["there.ipynb"], "has no list of cells"),
         (["page.html"], "no valid JSON"),
@@ -120,6 +135,97 @@ def test_missing_images_are_refused_before_a_kernel_starts(
     message = capsys.readouterr().err.splitlines()[-1]
     assert "dataset: cifar10 cannot be read" in message and "cifar-10-binary.tar.gz" in message
     assert [path.name for path in workplace.iterdir()] == ["data_batch_1.bin"]
+
+
+def test_parameters_come_from_a_file_and_p_wins(write_chapter, workplace, monkeypatch):
+    from qhlib.book import running
+
+    runs = []
+    monkeypatch.setattr(running, "execute", lambda book, values, *rest: runs.append(values))
+    write_chapter(parameters=LISTS, presets='PRESETS = {"smoke": {}}')
+    (workplace / "a file.yaml").write_text("rate: 1e-3\nradii: [0.5]\ncases: [a, b]\n", "utf8")
+    (workplace / "a.json").write_text('\ufeff{"rate": 0.25, "cases": ["a"]}', "utf8")
+    assert main(["run", "tiny_chapter", "-f", "a file.yaml", "-p", "radii=[0.7, 0.9]"]) == 0
+    assert main(["run", "tiny_chapter", "-f", "a.json"]) == 0
+    assert runs == [
+        {"rate": 0.001, "radii": [0.7, 0.9], "cases": ["a", "b"]},
+        {"rate": 0.25, "radii": [0.5], "cases": ["a"]},
+    ]
+
+
+@pytest.mark.parametrize("text", ["['a','b']", '["a", "b"]', "[a,b]", "[ a , b ]", "a,b"])
+def test_lists_of_texts_from_any_shell(text, write_chapter, workplace):
+    """bash and zsh keep what is quoted; PowerShell takes double quotes away, cmd leaves single."""
+    from qhlib.book.cli import assignments
+    from qhlib.book.declaration import parse_cell
+
+    assert assignments([f"cases={text}"], parse_cell("a", LISTS)) == {"cases": ["a", "b"]}
+
+
+def test_the_hint_for_a_list_fits_its_entries(write_chapter, workplace, capsys):
+    write_chapter(parameters=LISTS, presets='PRESETS = {"smoke": {}}')
+    words = "write -p cases=[a,b] (papermill: -y 'cases: [a,b]')"
+    refused(["run", "tiny_chapter", "-p", "cases=[]"], words, capsys, workplace)
+    refused(["run", "tiny_chapter", "-p", "cases=[c]"], "c is not a text in", capsys, workplace)
+
+
+def test_a_fault_of_the_program_is_no_verdict(tiny, workplace, capsys, monkeypatch):
+    from qhlib.book import cli
+
+    monkeypatch.setattr(cli, "find_chapter", lambda name: 1 / 0)
+    assert main(["describe", "tiny_chapter"]) == 3
+    err = capsys.readouterr().err
+    assert "Traceback" in err and "ZeroDivisionError('division by zero') is a fault of" in err
+
+
+def test_without_the_extras_a_sentence_says_what_to_install(tiny, workplace, capsys, monkeypatch):
+    for module in ("papermill", "yaml"):
+        monkeypatch.setitem(sys.modules, module, None)
+    for extra in ([], ["-f", "any.yaml"]):
+        assert main(["run", "tiny_chapter", "-o", "out.ipynb", *extra]) == 2
+        err = capsys.readouterr().err
+        assert "is not installed" in err and "pip install 'qhlib[book]'" in err
+        assert "Traceback" not in err
+    assert not list(workplace.iterdir())
+    for arguments in (["list"], ["describe", "tiny_chapter"]):
+        assert main(arguments) == 0
+
+
+def test_one_bad_file_ends_nothing(tiny, workplace, capsys):
+    (tiny.parent / "damaged.ipynb").write_text("{")
+    assert main(["list"]) == 0
+    out, err = capsys.readouterr()
+    assert "tiny_chapter" in out and "damaged.ipynb is not a notebook" in err
+    row = {"name": "one", "predicted": 1, "measured": 1, "tolerance": 0, "verdict": "reproduced"}
+    row |= {"relation": "=", "relative": False, "entries": 1, "outside": ""}
+    data = {"application/vnd.qhlib.claim+json": row | {"expected_deviation": ""}}
+    notebook = nbformat.read(tiny, 4)
+    notebook.cells[-2].outputs = [nbformat.v4.new_output("display_data", data)]
+    nbformat.write(notebook, "good.ipynb")
+    assert main(["claims", "missing.ipynb", "good.ipynb", "--json"]) == 2
+    out, err = capsys.readouterr()
+    assert [row["file"] for row in json.loads(out)] == ["good.ipynb"]
+    assert "cannot read missing.ipynb" in err
+
+
+def test_a_console_with_an_old_code_page_is_no_fault(tiny, workplace):
+    for encoding in ("cp1252", "ascii"):
+        done = subprocess.run(
+            [sys.executable, "-m", "qhlib.book.cli", "describe", str(tiny)],
+            env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"},
+            capture_output=True,
+        )
+        assert done.returncode == 0 and not done.stderr
+
+
+def test_a_foreign_folder_of_notebooks_beside_the_package_is_not_listed(tmp_path, monkeypatch):
+    from qhlib.book import notebook
+
+    monkeypatch.delenv("QHLIB_NOTEBOOKS", raising=False)
+    (tmp_path / "site-packages" / "notebooks").mkdir(parents=True)
+    fake = tmp_path / "site-packages" / "qhlib" / "book" / "notebook.py"
+    monkeypatch.setattr(notebook, "__file__", str(fake))
+    assert notebook.chapter_directories() == []
 
 
 def test_a_badly_declared_chapter_is_refused(write_chapter, capsys, workplace):

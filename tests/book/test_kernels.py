@@ -56,6 +56,27 @@ def test_the_ordinary_way_gives_the_same(write_chapter, workplace, monkeypatch):
     assert read_record(one).claims == read_record(other).claims
 
 
+@pytest.mark.parametrize("way", ["forked", "ordinary"])
+def test_a_folder_of_the_packages_name_does_not_take_its_place(
+    way, write_chapter, workplace, monkeypatch
+):
+    monkeypatch.setenv(kernels.SWITCH, way)
+    (workplace / "qhlib").mkdir()
+    (workplace / "qhlib" / "__init__.py").write_text("raise RuntimeError('another package')")
+    (workplace / "mine.py").write_text("VALUE = 3")
+    write_chapter("import mine", GLUE, CLAIM)  # a module of the reader's own is found
+    run("tiny_chapter", output="a.ipynb", stream=io.StringIO())
+
+
+@pytest.mark.parametrize("way", ["forked", "ordinary"])
+def test_a_readers_matplotlibrc_changes_no_figure(way, write_chapter, workplace, monkeypatch):
+    monkeypatch.setenv(kernels.SWITCH, way)
+    (workplace / "matplotlibrc").write_text("text.usetex: True\nbackend: Agg\n")
+    style = "from qhlib import plots\nplots.use_style()\n"
+    write_chapter(style + DRAW, GLUE, CLAIM)
+    parent(run("tiny_chapter", output="a.ipynb", stream=io.StringIO()))
+
+
 @forks
 def test_where_the_server_does_not_start_kernels_start_ordinarily(
     write_chapter, workplace, monkeypatch

@@ -163,6 +163,26 @@ def test_plain_papermill_is_stopped_by_the_chapter_itself(tiny, workplace):
     assert len(error.traceback) == 1 and "Traceback" not in error.traceback[0]
 
 
+def test_papermills_own_paths_are_no_parameters(tiny, workplace):
+    command = [sys.executable, "-m", "papermill", str(tiny), "out.ipynb", "--inject-paths"]
+    done = subprocess.run([*command, "-p", "seed", "3"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert read_record("out.ipynb").finished["parameters"]["seed"] == 3
+
+
+def test_an_earlier_run_is_run_again_with_its_parameters(tiny, workplace, monkeypatch):
+    from qhlib.book import running
+
+    (workplace / "co:lon").mkdir()
+    run("tiny_chapter", {"seed": 7, "rate": 2}, output="co:lon/a.ipynb", stream=io.StringIO())
+    told = io.StringIO()
+    path = run("co:lon/a.ipynb", {"rate": 3}, preset="smoke", output="b.ipynb", stream=told)
+    assert "a is a run of tiny_chapter: its parameters are kept, but for" in told.getvalue()
+    found = read_record(path).finished["parameters"]
+    assert (found["seed"], found["rate"], found["n_seeds"]) == (7, 3.0, 1)
+    assert running.plan("tiny_chapter").values["seed"] == 0
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX systems")
 def test_an_interrupted_run_keeps_what_it_wrote(write_chapter, workplace):
     write_chapter("import time, pathlib\npathlib.Path('started').touch()\ntime.sleep(60)")
