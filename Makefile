@@ -10,15 +10,15 @@ PYTEST_ARGS ?=
 export OMP_NUM_THREADS ?= 1
 export PYTHONDONTWRITEBYTECODE ?= 1
 
-PY := $(VENV)/bin/python
-INSTALLED := $(VENV)/.installed
+PY := "$(VENV)/bin/python"
+INSTALLED := $(subst $(eval ) ,\ ,$(VENV))/.installed
 # A strict build: warnings are errors, references must resolve, and all faults are shown, not only the first. The builder
 # imports jsonschema, which spends seconds on a grammar of addresses where it finds that package (qhlib/book/patches.py).
 BUILDER := $(PY) -c 'import sys; sys.modules["rfc3987_syntax"] = None; from jupyter_book.cli.main import main; main()'
 STRICT := $(BUILDER) build -W -n --keep-going
 
 .DEFAULT_GOAL := help
-.PHONY: help install book pages test test-machines bench lint pdf clean distclean
+.PHONY: help install book pages test test-machines test-installs bench lint pdf clean distclean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -28,10 +28,10 @@ install: $(INSTALLED) ## the environment in .venv, from the lock
 $(INSTALLED): pyproject.toml constraints.txt
 	@echo "==> making $(VENV) with $(PYTHON)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "The lock needs Python 3.11 or newer; this is %d.%d. Name another: make book PYTHON=/path/to/python" % sys.version_info[:2])'
-	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@test -x $(PY) || $(PYTHON) -m venv "$(VENV)"
 	@echo "==> installing the locked environment (some minutes the first time)"
 	@$(PY) -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[book,test]'
-	@touch $@
+	@touch "$@"
 
 # The fingerprint covers every input of the book and the installed versions. It is written only after a build without
 # a fault, and the old pages are removed before a build: what lies in _build/html is never stale and never failed.
@@ -45,6 +45,7 @@ pages:
 	  echo "==> nothing has changed since the last build"; \
 	else \
 	  echo "==> executing the notebooks and building the pages, strictly"; \
+	  $(PY) -c 'import jupyter_book' || { echo "The book cannot be built with $(VENV): see the line above."; exit 2; }; \
 	  rm -rf _build/html _build/.book; \
 	  inputs=$$($(PY) _ext/marginbook/fingerprint.py) && $(STRICT) . && echo "$$inputs" > _build/.book; \
 	fi
@@ -64,6 +65,9 @@ test-machines: $(INSTALLED) ## the numerical tests as on other processors: three
 	run ATEN_CPU_CAPABILITY=avx2 OPENBLAS_CORETYPE=Haswell OMP_NUM_THREADS=1 && \
 	run ATEN_CPU_CAPABILITY=avx2 OPENBLAS_CORETYPE=Zen OMP_NUM_THREADS=2 && \
 	if grep -qs avx512f /proc/cpuinfo; then run ATEN_CPU_CAPABILITY=avx512 OPENBLAS_CORETYPE=SkylakeX OMP_NUM_THREADS=1; fi
+
+test-installs: ## the wheel, without extras, the newest versions, other Pythons: each in a fresh environment (minutes)
+	@.ci/installs $(PYTHON)
 
 bench: $(INSTALLED) ## the measurements behind the speed claims (minutes)
 	@echo "==> measuring"
@@ -86,4 +90,4 @@ clean: ## remove what was built, and keep the executed notebooks
 	@rm -rf _build/html _build/singlehtml _build/.doctrees _build/jupyter_execute _build/assets _build/glued _build/.book
 
 distclean: ## remove everything that was made, the environment too
-	@rm -rf _build $(VENV)
+	@rm -rf _build "$(VENV)"

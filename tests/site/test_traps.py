@@ -4,6 +4,7 @@ settings."""
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -161,6 +162,8 @@ def test_nothing_on_a_page_comes_from_outside(good):
 
 def test_mathjax_comes_from_the_package_and_is_not_committed(good, root):
     assert (good.folder / "_build/html/mathjax/tex-mml-chtml.js").stat().st_size > 1e6
+    if not (root / ".git").exists() or not shutil.which("git"):
+        pytest.skip("what is committed, git tells, and this is no checkout of it")
     listed = subprocess.run(["git", "ls-files"], cwd=root, capture_output=True, text=True)
     assert not [name for name in listed.stdout.lower().splitlines() if "mathjax" in name]
 
