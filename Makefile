@@ -18,10 +18,10 @@ BUILDER := $(PY) -c 'import sys; sys.modules["rfc3987_syntax"] = None; from jupy
 STRICT := $(BUILDER) build -W -n --keep-going
 
 .DEFAULT_GOAL := help
-.PHONY: help install book pages test test-machines test-installs bench lint pdf clean distclean
+.PHONY: help install book pages test test-machines test-legal test-installs bench lint pdf clean distclean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
 
 install: $(INSTALLED) ## the environment in .venv, from the lock
 
@@ -65,6 +65,10 @@ test-machines: $(INSTALLED) ## the numerical tests as on other processors: three
 	run ATEN_CPU_CAPABILITY=avx2 OPENBLAS_CORETYPE=Haswell OMP_NUM_THREADS=1 && \
 	run ATEN_CPU_CAPABILITY=avx2 OPENBLAS_CORETYPE=Zen OMP_NUM_THREADS=2 && \
 	if grep -qs avx512f /proc/cpuinfo; then run ATEN_CPU_CAPABILITY=avx512 OPENBLAS_CORETYPE=SkylakeX OMP_NUM_THREADS=1; fi
+
+SETS ?= 20
+test-legal: $(INSTALLED) ## SETS sets of random legal parameters of each notebook run to the end (minutes)
+	@QHLIB_LEGAL=$(SETS) $(PY) -m pytest -q -n $(JOBS) tests/notebooks/test_legal.py
 
 test-installs: ## the wheel, without extras, the newest versions, other Pythons: each in a fresh environment (minutes)
 	@.ci/installs $(PYTHON)

@@ -1,7 +1,7 @@
 """What all tests share: where the repository is, and which tests are about the site.
 
-Parallel runs distribute whole files (`--dist loadfile`): a file shares its builds and its browser,
-and only tests/site/test_pages.py builds the book itself.
+Parallel runs hand out tests as workers get free (`--dist worksteal`), in the order of the files as
+far as can be: a file shares its builds and its browser.
 """
 
 import os

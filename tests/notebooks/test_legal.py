@@ -3,6 +3,7 @@ itself."""
 
 import json
 import math
+import os
 import re
 
 import pytest
@@ -17,7 +18,7 @@ NAMES = sorted(
     for path in NOTEBOOKS.glob("*.ipynb")
     if any(spec.name == "effort" for spec in notebook(path.stem).declaration.specs)
 )
-EXAMPLES = 4
+EXAMPLES = int(os.environ.get("QHLIB_LEGAL", "4"))  # sets of each notebook
 
 
 def entry(spec):
