@@ -28,12 +28,12 @@ def notebook(name: str) -> Notebook:
 
 def play(name: str, replace=(), **parameters) -> dict[str, Claim]:
     """Claims of the notebook `name` by their name, with these parameters, after the mutations
-    `replace`.
+    `replace`. Only the cells run that claims need: no other pictures, no exercises.
 
     Raises what the notebook's code raises, and AssertionError for a mutation that does not occur
     exactly once.
     """
-    return namespace(name, replace, **parameters)["chapter"].claims
+    return namespace(name, replace, "chapter.claim", **parameters)["chapter"].claims
 
 
 def namespace(name: str, replace=(), wanted: str = "", **parameters) -> dict:
@@ -43,12 +43,13 @@ def namespace(name: str, replace=(), wanted: str = "", **parameters) -> dict:
 
 
 def needed(sources: list[str], wanted: str) -> list[bool]:
-    """For each cell, whether `wanted` needs it: it binds a name that a later needed cell reads."""
+    """For each cell, whether `wanted`, a name or a call, needs it: it makes the call, or binds a
+    name that a later needed cell reads."""
     names, keep = {wanted}, []
     for source in reversed(sources):
         cell = compile(source, "<cell>", "exec")
         bound = {i.argval for i in dis.get_instructions(cell) if i.opname == "STORE_NAME"}
-        keep.append(bool(bound & names))
+        keep.append(bool(bound & names) or f"{wanted}(" in source)
         names = (names - bound) | _read(cell) if keep[-1] else names
     return keep[::-1]
 
