@@ -35,7 +35,7 @@ def test_every_claim_is_declared_and_reproduced(page):
 @pytest.mark.parametrize(
     "other",
     [
-        {"seed": 42, "pairs": 3},
+        {"seed": 42, "pairs": 6},
         {"seed": 2147483647, "slopes": [0.1], "points": [8], "conflict_pairs": 12},
         {"seed": 7, "slopes": [0.45, 0.2], "points": [16], "pairs": 10, "conflict_pairs": 2},
     ],
@@ -52,7 +52,7 @@ def test_other_parameters_reproduce_every_claim(other):
         {"slopes": []},
         {"points": [7]},
         {"points": [6, 6]},
-        {"pairs": 2},
+        {"pairs": 4},
         {"conflict_pairs": 1},
         {"effort": "quick"},
     ],
