@@ -7,7 +7,7 @@ import os
 import re
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.notebooks.play import NOTEBOOKS, notebook, tell
@@ -78,6 +78,7 @@ def test_legal_parameters_run_to_the_end(name):
         deadline=None,
         derandomize=True,
         database=None,
+        phases=[Phase.generate],  # a smaller example would cost many more runs
         suppress_health_check=list(HealthCheck),
     )
     @given(legal(name))
