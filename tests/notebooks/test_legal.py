@@ -18,7 +18,7 @@ NAMES = sorted(
     for path in NOTEBOOKS.glob("*.ipynb")
     if any(spec.name == "effort" for spec in notebook(path.stem).declaration.specs)
 )
-EXAMPLES = int(os.environ.get("QHLIB_LEGAL", "4"))  # sets of each notebook
+EXAMPLES = int(os.environ.get("QHLIB_LEGAL", "3"))  # sets of each notebook
 
 
 def entry(spec):
