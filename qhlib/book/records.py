@@ -72,6 +72,10 @@ def stopped_at(notebook: Notebook, reason: str = "") -> str:
                 return f"{place(cell)} failed: {last_line(output)}"
         if cell.get("execution_count") is None:
             return f"{place(cell)} was not run"
+        shown = [data for output in cell.get("outputs", []) for data in output.get("data", ())]
+        promised = {"image", "figure"} & {*cell["metadata"].get("mystnb", ())}
+        if promised and not {"image/png", "image/svg+xml", "text/html"} & {*shown}:
+            return f"{place(cell)} showed no picture, though its metadata describe one"
     finished = any(True for _ in outputs(notebook, FINISHED_MIME))
     return "" if finished else "it never called chapter.finish()"
 

@@ -14,7 +14,7 @@ import pytest
 
 from qhlib.book.cli import main
 from qhlib.book.errors import BookError, RunFailed
-from qhlib.book.notebook import read_notebook
+from qhlib.book.notebook import Notebook, read_notebook
 from qhlib.book.records import read_record, record_of, stopped_at
 from qhlib.book.running import run
 
@@ -85,6 +85,19 @@ def test_a_failing_cell_keeps_the_partial_notebook(write_chapter, workplace, cap
     assert main(["claims", "out.ipynb", "--check"]) == 1
     # a second run does not overwrite it, and with --force it does
     assert main(["run", "tiny_chapter", "-o", "out.ipynb"]) == 2
+
+
+def test_a_figure_that_is_not_shown_is_no_whole_run(tiny):
+    """A described picture may vanish without an error: another backend, a forgotten show."""
+    book = read_notebook(tiny)
+    cell = book.content["cells"][-2]
+    told = {"outputs": [], "execution_count": 1}
+    cells = [{**c, **told} if c["cell_type"] == "code" else c for c in book.content["cells"]]
+    cells[-2] = {**cell, **told, "metadata": {"mystnb": {"image": {"alt": "a line"}}}}
+    assert "showed no picture" in stopped_at(Notebook(tiny, {**book.content, "cells": cells}))
+    picture = {"output_type": "display_data", "metadata": {}, "data": {"image/png": "aGk="}}
+    cells[-2] = {**cells[-2], "outputs": [picture]}
+    assert "showed no picture" not in stopped_at(Notebook(tiny, {**book.content, "cells": cells}))
 
 
 @pytest.mark.parametrize(
