@@ -140,13 +140,6 @@ BAD_LEAKY = {
     "no unit of one sign": ["width_minus=0"],
     "no start": ["start=0.0"],
 }
-BAD_NONHOMOGENEOUS = {
-    "unknown activation": ["activations=['ReLU']"],
-    "no activation": ["activations=[]"],
-    "cosine of one": ["cosines=[1.0]"],
-    "class that is none": ["image_classes=[3, 10]"],
-    "too early an end": ["far_ell=10"],
-}
 BAD_LEXICOGRAPHIC = {
     "margins too large for the solver": ["levels=[10.0, 1e9]"],
     "radius of nothing": ["sphere_radii=[0.0]"],
@@ -165,7 +158,6 @@ BAD_SQUARE = {
 CASES = {
     **{name: ("asymmetric_margin", bad) for name, bad in BAD.items()},
     **{name: ("leaky_relu_rank_two", bad) for name, bad in BAD_LEAKY.items()},
-    **{name: ("nonhomogeneous_gd", bad) for name, bad in BAD_NONHOMOGENEOUS.items()},
     **{name: ("lexicographic_margin", bad) for name, bad in BAD_LEXICOGRAPHIC.items()},
     **{name: ("square_loss_bn_wd", bad) for name, bad in BAD_SQUARE.items()},
 }
