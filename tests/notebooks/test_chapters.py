@@ -5,13 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from qhlib.book.notebook import chapter_paths
 from qhlib.book.records import read_record
 from qhlib.book.running import run
-from tests.notebooks.play import namespace, notebook
+from tests.notebooks.play import notebook
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAPTERS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
@@ -62,22 +61,6 @@ def test_the_counterexample_needs_radii_beyond_its_switch(tmp_path):
         == "outside"
     )
     assert found["discard-shallow-switch"] == found["lexicographic"] == "reproduced"
-
-
-def test_a_stopped_training_goes_on_and_a_damaged_state_is_named(tmp_path):
-    """The image networks of the last chapter: a state that was saved is read back; one that is cut
-    off is refused."""
-    smoke = notebook("square_loss_bn_wd").declaration.preset("smoke")
-    settings = {**smoke, "checkpoint_folder": str(tmp_path / "states"), "image_epochs": 30}
-    settings["wanted"] = "photo_log"
-    first = namespace("square_loss_bn_wd", **settings)["photo_log"]
-    (state,) = (tmp_path / "states").iterdir()
-    second = namespace("square_loss_bn_wd", **settings)["photo_log"]
-    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
-    state.write_bytes(state.read_bytes()[:-7])
-    with pytest.raises(RuntimeError, match="cut off"):
-        namespace("square_loss_bn_wd", **settings)
-    assert list((tmp_path / "states").iterdir()) == [state]
 
 
 def test_plain_papermill_runs_from_any_directory_and_validates(tmp_path):
@@ -154,20 +137,11 @@ BAD_LEXICOGRAPHIC = {
     "text for a number": ["flow_rho=far"],
     "no start": ["starts=0"],
 }
-BAD_SQUARE = {
-    "negative decay": ["image_decay=-0.1"],
-    "momentum of one": ["image_momentum=1.0"],
-    "unknown network": ["architecture=resnet"],
-    "no images in the folder": ["dataset=fashion_mnist", "data_folder=nowhere"],
-    "scale of zero": ["bn_scales=[0.0, 1.0]"],
-    "word for a switch": ["image_unstable=perhaps"],
-}
 CASES = {
     **{name: ("asymmetric_margin", bad) for name, bad in BAD.items()},
     **{name: ("leaky_relu_rank_two", bad) for name, bad in BAD_LEAKY.items()},
     **{name: ("nonhomogeneous_gd", bad) for name, bad in BAD_NONHOMOGENEOUS.items()},
     **{name: ("lexicographic_margin", bad) for name, bad in BAD_LEXICOGRAPHIC.items()},
-    **{name: ("square_loss_bn_wd", bad) for name, bad in BAD_SQUARE.items()},
 }
 
 
