@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .claims import DeclaredClaim
 from .errors import ChapterError
 from .notebook import Notebook, read_notebook
 
@@ -132,9 +131,7 @@ def record_of(notebook: Notebook) -> Record:
     """
     rows = {}
     for row in outputs(notebook, CLAIM_MIME):
-        # a claim in the old form carries its words itself
-        claim = notebook.claims.get(row["name"], DeclaredClaim(row["name"], "", "", ""))
-        row = {**claim.words(notebook.prefix), **row}
+        row = {**notebook.claims[row["name"]].words(notebook.prefix), **row}
         rows[row["name"]] = {key: row[key] for key in (*LEADING, *row)}
     told = next(outputs(notebook, FINISHED_MIME), None)
     at_book = bool(told) and told["parameters"] == notebook.declaration.defaults
