@@ -83,7 +83,7 @@ def violations(axe, page, **options) -> list[str]:
     ]
 
 
-LEADS = tuple("asymmetric_margin leaky_relu_rank_two nonhomogeneous_gd".split())
+LEADS = tuple("foundations asymmetric_margin leaky_relu_rank_two nonhomogeneous_gd".split())
 LEADS += tuple("lexicographic_margin square_loss_bn_wd".split())
 
 
