@@ -94,6 +94,7 @@ LIMITS = {  # what a reader can hold: height at 1280 and at 375 px
     "notebooks/leaky_relu_frontier": (16_000, 24_000),
     "notebooks/square_loss_bn_wd": (24_000, 32_000),
     "notebooks/square_loss_layers": (16_000, 24_000),
+    "notebooks/square_loss_collapse": (16_000, 24_000),
     "scorecard": (6_000, 9_000),
 }
 SIZE = "[document.documentElement.scrollHeight, document.querySelectorAll('*').length]"
