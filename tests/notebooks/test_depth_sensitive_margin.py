@@ -51,7 +51,7 @@ def test_single_mistakes_turn_their_claims():
         ("order * rest ** (2 / order)", "order * rest ** (1.98 / order)"),
         ("constants.append((X.T @ prices,", "constants.append((1.001 * X.T @ prices,"),
         ("(offset - u * (X[0] @ offset), w", "(offset, w"),
-        ("state.margins - deepest(trained, sectors.X) * sectors.y", "state.margins"),
+        ("rest = q - deepest(trained, sectors.X) * sectors.y", "rest = q"),
         ("predicted=np.full(n_nets, entropy)", "predicted=np.zeros(n_nets)"),
     )
     found = verdicts(NAME, mutations, effort="smoke", seed=1)
