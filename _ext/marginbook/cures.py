@@ -7,11 +7,14 @@ import shutil
 from importlib import metadata, util
 from pathlib import Path
 
+from docutils import nodes
 from sphinx.errors import ConfigError
 
+PLAIN = re.compile(r'<span class="(?:n|nn|p|w)">([^<]*)</span>')
+EXPONENT = re.compile(r"(?<=\d)e([+-])0*(\d+)")
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 # What a page can ask for of MathJax: the TeX component, its fonts, and the TeX extensions loaded
 # on demand.
-PLAIN = re.compile(r'<span class="(?:n|nn|p|w)">([^<]*)</span>')
 MATHJAX_PARTS = ("tex-mml-chtml.js", "output/chtml/fonts", "input/tex/extensions")
 
 
@@ -46,6 +49,16 @@ def drop_thebe(app, pagename, templatename, context, doctree):
         scripts[:] = [s for s in scripts if not _is_thebe(s)]
 
 
+def powers(app, doctree):
+    """Python's formats write 7e+10 for 7·10¹⁰: no way to write a number in a sentence."""
+    for text in list(doctree.findall(nodes.Text)):
+        if "pasted-text" in text.parent.get("classes", ()):
+            raised = EXPONENT.sub(
+                lambda e: "·10" + (e[1] + e[2]).lstrip("+").translate(RAISED), text
+            )
+            text.parent.replace(text, nodes.Text(raised))
+
+
 def plain_code(app, pagename, templatename, context, doctree):
     """Half of a page's elements are spans around names and commas that no style tells from plain
     text."""
@@ -68,5 +81,6 @@ def share_html_handlers(app):
 def setup(app):
     app.connect("config-inited", copy_mathjax, priority=10)
     app.connect("builder-inited", share_html_handlers)
+    app.connect("doctree-read", powers)
     app.connect("html-page-context", drop_thebe, priority=900)
     app.connect("html-page-context", plain_code, priority=900)

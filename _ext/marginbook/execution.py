@@ -142,12 +142,7 @@ def hand_over(app, docname, source):
     app.env.metadata[docname]["marginbook"] = app.marginbook_homes[docname]
     rows = {row["name"]: row for row in app.marginbook_records[docname].claims}
     cells = []
-    for number, cell in enumerate(notebook.cells):
-        told = [
-            o["data"][CLAIM_MIME]
-            for o in cell.get("outputs", ())
-            if CLAIM_MIME in o.get("data", {})
-        ]
+    for cell in notebook.cells:
         if cell.get("cell_type") == "markdown":
             text = words.PLACE.sub(lambda place: _made(app, docname, place), cell["source"])
             cell = {**cell, "source": words.with_claims(text, rows)}
@@ -158,11 +153,6 @@ def hand_over(app, docname, source):
                 "outputs": [o for o in cell["outputs"] if not data & {*o.get("data", ())}],
             }
         cells.append(cell)
-        old = "\n\n".join(words.claim_box(rows[row["name"]]) for row in told if "statement" in row)
-        if old:  # claims in the old form have no place of their own
-            cells.append(
-                {"cell_type": "markdown", "id": f"claims-{number}", "metadata": {}, "source": old}
-            )
     source[0] = json.dumps({**notebook.content, "cells": cells})
 
 

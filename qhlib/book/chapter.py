@@ -21,7 +21,7 @@ import time
 from collections.abc import MutableMapping
 from importlib import import_module
 
-from .claims import BASES, NAME, line
+from .claims import NAME, line
 from .declaration import Declaration, find_declaration, validate
 from .errors import ParameterError
 from .judge import Claim, judge
@@ -98,7 +98,7 @@ class Chapter:
         self._start = time.perf_counter()
         self._status = (None, None)
 
-    def claim(self, name: str, statement: str = "", **numbers) -> Claim:
+    def claim(self, name: str, **numbers) -> Claim:
         """Give the claim `name`, whose words stand in its ``{claim}`` directive, its numbers.
 
         The other arguments are those of :func:`~qhlib.book.judge.judge`: ``predicted``,
@@ -115,16 +115,8 @@ class Chapter:
             raise ValueError(
                 f"the claim's name {name!r} is not made of small letters, digits and hyphens"
             )
-        words = {}
-        if statement:  # the old form, in which a call carries the words of its claim
-            words = {key: numbers.pop(key) for key in ("source", "basis", "tolerance_from")}
-            words = {
-                "statement": statement,
-                **words,
-                "basis": {b: b for b in BASES}[words["basis"]],
-            }
         self.claims[name] = judge(name, **numbers)
-        row = {**self.claims[name].row(), **words}
+        row = self.claims[name].row()
         _show(line(row), {CLAIM_MIME: row})
         return self.claims[name]
 

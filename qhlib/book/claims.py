@@ -129,8 +129,6 @@ def measurements(code: str) -> tuple[tuple[str | None, int], ...]:
     """Names and lines of the calls ``chapter.claim("name", ...)``; None for a name that is no
     literal.
 
-    Calls in the old form, which carry their words themselves, are left out.
-
     >>> measurements('chapter.claim("one", predicted=1, measured=x, tolerance=0)')
     (('one', 1),)
     """
@@ -141,9 +139,8 @@ def measurements(code: str) -> tuple[tuple[str | None, int], ...]:
     found = []
     for call in ast.walk(tree):
         if isinstance(call, ast.Call) and ast.unparse(call.func) == "chapter.claim":
-            if len(call.args) < 2 and all(word.arg != "statement" for word in call.keywords):
-                name = getattr(call.args[0], "value", None) if call.args else None
-                found.append((name, call.lineno))
+            name = getattr(call.args[0], "value", None) if call.args else None
+            found.append((name, call.lineno))
     return tuple(found)
 
 

@@ -125,7 +125,7 @@ def describe(arguments: argparse.Namespace) -> int:
         "title": notebook.title,
         "parameters": [spec.row() for spec in declaration.specs],
         "relations": [" ".join(each) for each in declaration.relations],
-        "presets": {"book": {}, "paper": {}, **declaration.presets},
+        "presets": declaration.presets,
         "claims": [claim.words(notebook.prefix) for claim in notebook.claims.values()],
     }
     if arguments.json:

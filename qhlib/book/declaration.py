@@ -11,8 +11,8 @@ Conventions
 * A list's range may be followed by rules: ``increasing``, ``distinct``, ``3 entries``,
   ``2 to 8 entries``.
 * A line of comment ``# require a <= b`` (or ``<``) in that cell relates two numbers.
-* ``effort: str = "book"  # ... {smoke, book, paper}`` gives the presets. Notebooks without it have
-  a cell tagged ``presets`` with one literal, ``PRESETS = {"smoke": {...}}``.
+* ``effort: str = "book"  # ... {smoke, book, paper}`` gives the presets; a notebook without it has
+  the preset book alone, its default values.
 * Cells are parsed, never executed. Lines that papermill would drop silently are refused: its
   regular expression loses a second ``=``, a ``#`` in a string, dotted or quoted types.
 * Checks are strict. Text is never read as a number; a bool is not an int; an int may stand for a
@@ -25,11 +25,11 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from .errors import ChapterError, ParameterError, nearest
 
-BOOK, SMOKE, PAPER, EFFORT = "book", "smoke", "paper", "effort"
+BOOK, EFFORT = "book", "effort"
 KINDS = {"int": "an int", "float": "a float", "bool": "true or false", "str": "a text"}
 _RULE = r"(?:increasing|distinct|\d+(?: to \d+)? entries)"
 _LINE = re.compile(
@@ -127,14 +127,12 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Declaration:
-    """All that a notebook declares: `specs` in the order of the cell, `presets` without "book".
-
-    `relations` are triples such as ``("n", "<=", "d")``.
+    """All that a notebook declares: `specs` in the order of the cell, and `relations`, triples
+    such as ``("n", "<=", "d")``.
     """
 
     chapter: str
     specs: tuple[Parameter, ...]
-    presets: dict[str, dict] = field(default_factory=dict)
     relations: tuple[tuple[str, str, str], ...] = ()
 
     @property
@@ -142,48 +140,52 @@ class Declaration:
         """The values of the book."""
         return {spec.name: spec.default for spec in self.specs}
 
+    @property
+    def presets(self) -> dict[str, dict]:
+        """The values that each preset changes: nothing for "book".
+
+        >>> effort = 'effort: str = "book"  # how much is computed {smoke, book}'
+        >>> Declaration("a_chapter", parse_cell("a", effort)).presets
+        {'book': {}, 'smoke': {'effort': 'smoke'}}
+        """
+        choices = next((spec.choices for spec in self.specs if spec.name == EFFORT), ())
+        return {BOOK: {}, **{each: {EFFORT: each} for each in choices if each != BOOK}}
+
     def preset(self, name: str) -> dict:
-        """Values that preset `name` changes: nothing for "book", nor for "paper" where there is
-        none.
+        """Values that preset `name` changes.
 
         Raises :class:`ParameterError` with the nearest name for an unknown preset.
 
-        >>> Declaration("a_chapter", (), {"smoke": {"n": 1}}).preset("smok")
+        >>> Declaration("a_chapter", ()).preset("smok")
         Traceback (most recent call last):
-        qhlib.book.errors.ParameterError: a_chapter has no preset 'smok'; did you mean smoke?
+        qhlib.book.errors.ParameterError: a_chapter has no preset 'smok'; it has book
         """
-        presets = {BOOK: {}, PAPER: {}, **self.presets}
+        presets = self.presets
         if name not in presets:
             hint = nearest(name, presets) or f"; it has {', '.join(sorted(presets))}"
             raise ParameterError(f"{self.chapter} has no preset {name!r}{hint}")
-        return dict(presets[name])
+        return presets[name]
 
 
-def read_declaration(name: str, source: str | None, presets: str | None = None) -> Declaration:
-    """What notebook `name` declares in the `source` of its parameters cell (and its presets cell).
+def read_declaration(name: str, source: str | None) -> Declaration:
+    """What notebook `name` declares in the `source` of its parameters cell.
 
-    Its defaults and presets are checked, so that a chapter never offers values it would refuse.
-    Raises :class:`ChapterError` when a cell is missing or cannot be read, or a preset would be
+    Its defaults are checked, so that a chapter never offers values it would refuse.
+    Raises :class:`ChapterError` when the cell is missing or cannot be read, or a default would be
     refused.
 
     >>> cell = 'radii: list[float] = [0.5]  # radii of the balls (0, 1), distinct, 1 to 9 entries'
-    >>> read_declaration("balls", cell, 'PRESETS = {"smoke": {}}').specs[0].allowed
+    >>> read_declaration("balls", cell).specs[0].allowed
     '(0, 1), distinct, 1 to 9 entries'
     """
     if source is None:
         raise ChapterError(f"{name}: no cell is tagged parameters")
     specs = parse_cell(name, source)
-    effort = [spec for spec in specs if spec.name == EFFORT]
-    if presets is None and effort:
-        known = {choice: {EFFORT: choice} for choice in effort[0].choices if choice != BOOK}
-    else:
-        known = parse_presets(name, presets)
-    declaration = Declaration(name, specs, known, parse_relations(name, source, specs))
-    for preset in (BOOK, *known):
-        try:
-            validate(declaration, declaration.preset(preset))
-        except ParameterError as error:
-            raise ChapterError(f"preset {preset}: {error}") from None
+    declaration = Declaration(name, specs, parse_relations(name, source, specs))
+    try:
+        validate(declaration, {})
+    except ParameterError as error:
+        raise ChapterError(f"the default values: {error}") from None
     return declaration
 
 
@@ -198,7 +200,7 @@ def find_declaration(name: str, history: Sequence[str]) -> Declaration:
     for source in reversed(history):
         if re.search(r"^\w+: [\w\[\]]+ = .*#", source, re.MULTILINE) and "\nimport" not in source:
             specs = parse_cell(name, source)
-            return Declaration(name, specs, {}, parse_relations(name, source, specs))
+            return Declaration(name, specs, parse_relations(name, source, specs))
     raise ChapterError(f"{name}: run the cell tagged parameters before open_chapter")
 
 
@@ -251,25 +253,6 @@ def parse_relations(name: str, source: str, specs: Sequence[Parameter]) -> tuple
                 f"{name}: 'require {low} ... {high}' names what is no declared number"
             )
     return found
-
-
-def parse_presets(name: str, source: str | None) -> dict[str, dict]:
-    """Read the presets cell, ``PRESETS = {...}``, without executing it.
-
-    Raises :class:`ChapterError` when it is no such literal, redefines "book" or lacks "smoke".
-    """
-    try:
-        presets = ast.literal_eval((source or "").removeprefix("PRESETS = "))
-        good = SMOKE in presets and BOOK not in presets
-        good = good and all(isinstance(value, dict) for value in presets.values())
-    except (SyntaxError, ValueError, AttributeError, TypeError):
-        good = False
-    if not good:
-        raise ChapterError(
-            f'{name}: declare  effort: str = "book"  # how much is computed {{smoke, book, paper}}'
-            '  or tag a cell presets that holds one literal, PRESETS = {"smoke": {...}}'
-        )
-    return presets
 
 
 def parse_assignment(text: str, specs: Sequence[Parameter]) -> tuple[str, object]:

@@ -8,8 +8,9 @@ other ways to start kernels, the kernel provisioner (entry point group
 Conventions
 -----------
 * The server has one thread, so a fork is safe, and nothing of one run can reach the next. It reads
-  requests, a JSON object a line, from its standard input and answers each with a line. When its
-  input ends, which it does however its parent ends, it kills its kernels and goes.
+  requests, a JSON object a line, from its standard input and answers each with the number of a
+  process. When its input ends, which it does however its parent ends, it kills its kernels and
+  goes.
 * Where there is no fork (Windows), where the server does not start, or with
   ``QHLIB_KERNELS=ordinary``, kernels start in the ordinary way, with the same results.
 * A kernel runs in the interpreter that runs this package, whatever kernelspecs are installed; with
@@ -74,7 +75,7 @@ class Provisioner(LocalProvisioner):
         with contextlib.suppress(
             OSError, ValueError, AttributeError
         ):  # no server, or it has ended
-            self.process = Forked(server, await asyncio.to_thread(server.ask, request))
+            self.process = Forked(await asyncio.to_thread(server.fork, request))
             # pgid stays None: the process object itself signals the kernel's group
             self.pid, self.cwd = self.process.pid, folder
             return self.connection_info
@@ -106,23 +107,23 @@ class Forked:
 
     stdin = stdout = stderr = None
 
-    def __init__(self, server: "Server", answer: dict):
-        self.server, self.pid, self.status = server, answer["pid"], None
+    def __init__(self, pid: int):
+        self.pid = pid
 
     def poll(self) -> int | None:
-        """Exit status, or None while it runs."""
-        if self.status is None:
-            self.status = -signal.SIGKILL  # if the server is gone, and its kernels with it
-            with contextlib.suppress(OSError, ValueError):
-                self.status = self.server.ask({"poll": self.pid})["status"]
-        return self.status
+        """None while it runs; how it ended, only the server could know."""
+        try:
+            os.kill(self.pid, 0)
+        except OSError:
+            return 1
+        return None
 
     wait = poll  # a provisioner polls until a kernel has ended before it waits
 
     def send_signal(self, number: int) -> None:
         """Signal the kernel and what it started."""
-        with contextlib.suppress(OSError, ValueError):
-            self.server.ask({"signal": int(number), "to": self.pid})
+        with contextlib.suppress(OSError):
+            os.killpg(self.pid, number)
 
 
 class Server:
@@ -165,12 +166,13 @@ class Server:
         self.process = subprocess.Popen([sys.executable, "-c", _START], env=env, **pipes)
         self._asking = threading.Lock()
 
-    def ask(self, request: dict) -> dict:
-        """Send one request and read its answer; OSError or ValueError when the server is gone."""
+    def fork(self, request: dict) -> int:
+        """Ask for a kernel, and return its process id; OSError or ValueError when the server is
+        gone."""
         with self._asking:
             self.process.stdin.write(json.dumps(request).encode() + b"\n")
             self.process.stdin.flush()
-            return json.loads(self.process.stdout.readline())
+            return int(self.process.stdout.readline())
 
 
 def serve() -> None:
@@ -185,22 +187,18 @@ def serve() -> None:
     tasks = Path("/proc/self/task")
     if tasks.is_dir() and len(list(tasks.iterdir())) > 1:
         return  # a fork of several threads is not safe: kernels start in the ordinary way
-    alive: set[int] = set()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # a kernel that has ended leaves nothing behind
+    kernels = []
     for line in requests:
-        request, answer = json.loads(line), {"status": 0}
-        if "arguments" in request:
-            answer = {"pid": _fork(**request)}
-            alive.add(answer["pid"])
-        elif request.get("poll") in alive:
-            ended, status = os.waitpid(request["poll"], os.WNOHANG)
-            answer = {"status": os.waitstatus_to_exitcode(status) if ended else None}
-            alive.discard(ended)
-        elif request.get("to") in alive:
-            os.killpg(request["to"], request["signal"])
-        answers.write(json.dumps(answer).encode() + b"\n")
+        kernels.append(_fork(**json.loads(line)))
+        answers.write(b"%d\n" % kernels[-1])
         answers.flush()
-    for pid in alive:
-        os.killpg(pid, signal.SIGKILL)
+    for pid in kernels:
+        with contextlib.suppress(
+            OSError
+        ):  # no child any more: another process may have its number
+            os.waitpid(pid, os.WNOHANG)
+            os.killpg(pid, signal.SIGKILL)
 
 
 def _fork(arguments: list[str], env: dict, folder: str) -> int:
@@ -218,6 +216,7 @@ def _fork(arguments: list[str], env: dict, folder: str) -> int:
         os.setsid()
         os.closerange(3, 64)  # the server's own pipes
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.environ.clear()
         os.environ.update(env)
         os.chdir(folder)

@@ -81,8 +81,7 @@ class Notebook:
         when badly declared."""
         from .declaration import read_declaration
 
-        source, presets = self.tagged("parameters"), self.tagged("presets")
-        return read_declaration(self.name, source, presets)
+        return read_declaration(self.name, self.tagged("parameters"))
 
     @cached_property
     def claims(self) -> dict:

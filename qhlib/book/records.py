@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .claims import DeclaredClaim
 from .errors import ChapterError
 from .notebook import Notebook, read_notebook
 
@@ -72,6 +71,10 @@ def stopped_at(notebook: Notebook, reason: str = "") -> str:
                 return f"{place(cell)} failed: {last_line(output)}"
         if cell.get("execution_count") is None:
             return f"{place(cell)} was not run"
+        shown = [data for output in cell.get("outputs", []) for data in output.get("data", ())]
+        promised = {"image", "figure"} & {*cell["metadata"].get("mystnb", ())}
+        if promised and not {"image/png", "image/svg+xml", "text/html"} & {*shown}:
+            return f"{place(cell)} showed no picture, though its metadata describe one"
     finished = any(True for _ in outputs(notebook, FINISHED_MIME))
     return "" if finished else "it never called chapter.finish()"
 
@@ -128,9 +131,7 @@ def record_of(notebook: Notebook) -> Record:
     """
     rows = {}
     for row in outputs(notebook, CLAIM_MIME):
-        # a claim in the old form carries its words itself
-        claim = notebook.claims.get(row["name"], DeclaredClaim(row["name"], "", "", ""))
-        row = {**claim.words(notebook.prefix), **row}
+        row = {**notebook.claims[row["name"]].words(notebook.prefix), **row}
         rows[row["name"]] = {key: row[key] for key in (*LEADING, *row)}
     told = next(outputs(notebook, FINISHED_MIME), None)
     at_book = bool(told) and told["parameters"] == notebook.declaration.defaults

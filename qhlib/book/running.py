@@ -23,7 +23,7 @@ from itertools import count
 from pathlib import Path
 
 from .chapter import INJECTED, check_resources
-from .declaration import BOOK, PAPER, validate
+from .declaration import BOOK, validate
 from .errors import BookError, ChapterError, RunFailed
 from .notebook import Notebook, chapter_directories, find_chapter, read_notebook
 from .patches import import_papermill
@@ -85,8 +85,7 @@ def plan(
         from .pages import check_builder
 
         check_builder()
-    lacks = preset == PAPER and PAPER not in declaration.presets
-    note = f"{notebook.name} has no separate preset paper; using book, its default values" * lacks
+    note = ""
     if earlier:
         note = f"{notebook.name} is a run of {notebook.chapter}: its parameters are kept, but for "
         note += "those given now"

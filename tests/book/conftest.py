@@ -15,8 +15,8 @@ device: str = "cpu"      # torch device {cpu, cuda}
 rate: float = 0.5        # learning rate (0, inf)
 noisy: bool = False      # whether noise is added
 radii: list[float] = [0.55, 0.7, 0.9]  # ball radii as a share of the distance (0, 1)
+effort: str = "book"     # how much is computed {smoke, book, paper}
 """
-PRESETS = 'PRESETS = {"smoke": {"n_seeds": 1, "radii": [0.5]}}'
 TEXT = """\
 # A tiny chapter
 
@@ -45,7 +45,7 @@ CLAIM = 'chapter.claim("one", predicted=1.0, measured=1.0 + 1e-9 * rate, toleran
 GLUE = 'chapter.glue("value", 0.63012)'
 
 
-def notebook(*cells: str, parameters: str = PARAMETERS, presets: str = PRESETS, text: str = TEXT):
+def notebook(*cells: str, parameters: str = PARAMETERS, text: str = TEXT):
     """A notebook with `cells` between the opening of the chapter and its end, and the words of its
     claim."""
     v4 = nbformat.v4
@@ -57,7 +57,6 @@ def notebook(*cells: str, parameters: str = PARAMETERS, presets: str = PRESETS, 
         cells=[
             v4.new_markdown_cell(text),
             v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}),
-            v4.new_code_cell(presets, metadata={"tags": ["presets"]}),
             v4.new_code_cell(OPEN),
             *words,
             *(v4.new_code_cell(cell) for cell in cells),

@@ -253,8 +253,5 @@ def test_words_and_numbers_that_do_not_fit_are_refused_with_their_line(kind):
     assert message in str(caught.value) and str(caught.value).startswith("tiny_chapter, cell ")
 
 
-def test_calls_in_the_old_form_and_magics_are_passed_over():
-    code = '%matplotlib inline\nchapter.claim("a", "words", source="s")\n'
-    code += 'chapter.claim("b", statement="words")'
-    assert list(measurements(code)) == []
+def test_magics_are_passed_over():
     assert list(measurements("%time x\n" + CALL)) == [("one", 2)]

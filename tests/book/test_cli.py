@@ -117,7 +117,7 @@ def test_bad_runs_are_refused(tiny, capsys, workplace):
 def test_missing_images_are_refused_before_a_kernel_starts(
     write_chapter, capsys, workplace, monkeypatch
 ):
-    write_chapter(parameters=IMAGES, presets='PRESETS = {"smoke": {}}')
+    write_chapter(parameters=IMAGES)
     (workplace / "data_batch_1.bin").write_bytes(b"x")
     for words, folder in {
         "it is not, or not all of it, in": "nowhere",
@@ -142,7 +142,7 @@ def test_parameters_come_from_a_file_and_p_wins(write_chapter, workplace, monkey
 
     runs = []
     monkeypatch.setattr(running, "execute", lambda book, values, *rest: runs.append(values))
-    write_chapter(parameters=LISTS, presets='PRESETS = {"smoke": {}}')
+    write_chapter(parameters=LISTS)
     (workplace / "a file.yaml").write_text("rate: 1e-3\nradii: [0.5]\ncases: [a, b]\n", "utf8")
     (workplace / "a.json").write_text('\ufeff{"rate": 0.25, "cases": ["a"]}', "utf8")
     assert main(["run", "tiny_chapter", "-f", "a file.yaml", "-p", "radii=[0.7, 0.9]"]) == 0
@@ -163,7 +163,7 @@ def test_lists_of_texts_from_any_shell(text, write_chapter, workplace):
 
 
 def test_the_hint_for_a_list_fits_its_entries(write_chapter, workplace, capsys):
-    write_chapter(parameters=LISTS, presets='PRESETS = {"smoke": {}}')
+    write_chapter(parameters=LISTS)
     words = "write -p cases=[a,b] (papermill: -y 'cases: [a,b]')"
     refused(["run", "tiny_chapter", "-p", "cases=[]"], words, capsys, workplace)
     refused(["run", "tiny_chapter", "-p", "cases=[c]"], "c is not a text in", capsys, workplace)
@@ -236,8 +236,8 @@ def test_a_badly_declared_chapter_is_refused(write_chapter, capsys, workplace):
         capsys,
         workplace,
     )
-    write_chapter(presets="PRESETS = {'smoke': {'seed': -1}}")
-    refused(["run", "tiny_chapter"], "preset smoke", capsys, workplace)
+    write_chapter(parameters="seed: int = -1  # first seed [0, 9]")
+    refused(["run", "tiny_chapter"], "the default values", capsys, workplace)
 
 
 def test_files_without_claims_are_refused(tiny, capsys, workplace):
@@ -273,12 +273,12 @@ def test_list_and_describe(tiny, capsys):
         assert main(["describe", name, "--json"]) == 0
         found = json.loads(capsys.readouterr().out)
         assert [row["name"] for row in found["parameters"]][:2] == ["seed", "n_seeds"]
-        assert found["presets"]["smoke"] == {"n_seeds": 1, "radii": [0.5]}
+        assert found["presets"]["smoke"] == {"effort": "smoke"}
     assert main(["describe", "tiny_chapter"]) == 0
     out = capsys.readouterr().out
     assert (
         "radii: list[float] in (0, 1), default [0.55, 0.7, 0.9]" in out
-        and "paper: the default values" in out
+        and "book: the default values" in out
     )
 
 

@@ -37,8 +37,8 @@ def executed():
             {glue + "text/plain": "0.63012"},
             {"scrapbook": {"name": "value", "mime_prefix": glue}},
         ),
-        "5": ({"application/vnd.qhlib.claim+json": row(), "text/plain": "shown elsewhere"}, {}),
-        "6": ({"image/png": PIXEL, "text/plain": "a figure"}, {}),
+        "4": ({"application/vnd.qhlib.claim+json": row(), "text/plain": "shown elsewhere"}, {}),
+        "5": ({"image/png": PIXEL, "text/plain": "a figure"}, {}),
     }
     for number, cell in enumerate(made.cells):
         if cell.cell_type == "code":
@@ -47,7 +47,7 @@ def executed():
                 bundle, metadata = data[str(number)]
                 cell.outputs = [nbformat.v4.new_output("display_data", bundle, metadata=metadata)]
     figure = {"name": "fig-a", "caption": "A line $y$."}
-    made.cells[6].metadata["mystnb"] = {
+    made.cells[5].metadata["mystnb"] = {
         "figure": figure,
         "image": {"alt": "A line that rises slowly"},
     }

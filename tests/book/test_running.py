@@ -13,8 +13,8 @@ import nbformat
 import pytest
 
 from qhlib.book.cli import main
-from qhlib.book.errors import BookError, RunFailed
-from qhlib.book.notebook import read_notebook
+from qhlib.book.errors import RunFailed
+from qhlib.book.notebook import Notebook, read_notebook
 from qhlib.book.records import read_record, record_of, stopped_at
 from qhlib.book.running import run
 
@@ -40,7 +40,7 @@ def test_a_run_with_other_parameters_from_another_directory(tiny, workplace, cap
         and record.at_book_parameters is False
     )
     assert (
-        record.finished["parameters"]["n_seeds"] == 1
+        record.finished["parameters"]["effort"] == "smoke"
         and record.finished["parameters"]["rate"] == 2.0
     )
     assert record.finished["seconds"] > 0 and "numpy" in record.finished["versions"]
@@ -75,24 +75,37 @@ def test_a_failing_cell_keeps_the_partial_notebook(write_chapter, workplace, cap
     assert main(["run", "tiny_chapter", "-o", "out.ipynb", "--html"]) == 1
     out, err = capsys.readouterr()
     assert out == "" and err.count("qhlib: ") == 1
-    assert "cell [7], `state = 1 / 0`, failed: ZeroDivisionError: division by zero" in err
+    assert "cell [6], `state = 1 / 0`, failed: ZeroDivisionError: division by zero" in err
     assert f"as far as it ran is {workplace / 'out.ipynb'}" in err
     assert sorted(path.name for path in workplace.iterdir()) == ["out.ipynb"]
     # the claim that was made before the failure can be read, and the check notices the failure
     assert main(["claims", "out.ipynb"]) == 0
     out, err = capsys.readouterr()
-    assert "tiny/one" in out and "the run is not complete: cell [7]" in err
+    assert "tiny/one" in out and "the run is not complete: cell [6]" in err
     assert main(["claims", "out.ipynb", "--check"]) == 1
     # a second run does not overwrite it, and with --force it does
     assert main(["run", "tiny_chapter", "-o", "out.ipynb"]) == 2
 
 
+def test_a_figure_that_is_not_shown_is_no_whole_run(tiny):
+    """A described picture may vanish without an error: another backend, a forgotten show."""
+    book = read_notebook(tiny)
+    cell = book.content["cells"][-2]
+    told = {"outputs": [], "execution_count": 1}
+    cells = [{**c, **told} if c["cell_type"] == "code" else c for c in book.content["cells"]]
+    cells[-2] = {**cell, **told, "metadata": {"mystnb": {"image": {"alt": "a line"}}}}
+    assert "showed no picture" in stopped_at(Notebook(tiny, {**book.content, "cells": cells}))
+    picture = {"output_type": "display_data", "metadata": {}, "data": {"image/png": "aGk="}}
+    cells[-2] = {**cells[-2], "outputs": [picture]}
+    assert "showed no picture" not in stopped_at(Notebook(tiny, {**book.content, "cells": cells}))
+
+
 @pytest.mark.parametrize(
     ("cell", "words"),
     [
-        ("import sys\nsys.exit(0)", "cell [5], `import sys`, left the notebook with sys.exit"),
-        ("import os\nos._exit(0)", "cell [5], `import os`, stopped: DeadKernelError"),
-        ("import time\ntime.sleep(60)", "cell [5], `import time`, stopped: CellTimeoutError"),
+        ("import sys\nsys.exit(0)", "cell [4], `import sys`, left the notebook with sys.exit"),
+        ("import os\nos._exit(0)", "cell [4], `import os`, stopped: DeadKernelError"),
+        ("import time\ntime.sleep(60)", "cell [4], `import time`, stopped: CellTimeoutError"),
     ],
     ids=["sys.exit", "kernel death", "time limit"],
 )
@@ -179,7 +192,7 @@ def test_an_earlier_run_is_run_again_with_its_parameters(tiny, workplace, monkey
     path = run("co:lon/a.ipynb", {"rate": 3}, preset="smoke", output="b.ipynb", stream=told)
     assert "a is a run of tiny_chapter: its parameters are kept, but for" in told.getvalue()
     found = read_record(path).finished["parameters"]
-    assert (found["seed"], found["rate"], found["n_seeds"]) == (7, 3.0, 1)
+    assert (found["seed"], found["rate"], found["effort"]) == (7, 3.0, "smoke")
     assert running.plan("tiny_chapter").values["seed"] == 0
 
 
@@ -219,13 +232,3 @@ def test_paths_with_braces_and_default_names(tiny, workplace, monkeypatch):
     for _ in range(3):
         run("tiny_chapter", preset="smoke", stream=io.StringIO())
     assert written == [f"tiny_chapter-smoke{suffix}.ipynb" for suffix in ("", "-2", "-3")]
-
-
-def test_a_missing_paper_preset_is_the_books(tiny, workplace, monkeypatch):
-    from qhlib.book import running
-
-    planned = running.plan("tiny_chapter", preset="paper")
-    assert "no separate preset paper; using book" in planned.note
-    assert planned.values["n_seeds"] == 4
-    with pytest.raises(BookError, match="did you mean paper"):
-        running.plan("tiny_chapter", preset="papr")

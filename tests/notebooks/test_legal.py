@@ -7,9 +7,11 @@ import os
 import re
 
 import pytest
+import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from qhlib import images
 from tests.notebooks.play import NOTEBOOKS, notebook, tell
 
 # notebooks of one result; the others follow when they are cut
@@ -21,10 +23,22 @@ NAMES = sorted(
 EXAMPLES = int(os.environ.get("QHLIB_LEGAL", "3"))  # sets of each notebook
 
 
+def here(spec, choice) -> bool:
+    """Whether this machine has what a choice asks for: a graphics card, images."""
+    if spec.name == "device":
+        return choice == "cpu" or torch.cuda.is_available()
+    if spec.name == "dataset":
+        try:
+            images.require(choice, download=False)
+        except images.ImagesError:
+            return False
+    return True
+
+
 def entry(spec):
     """Values of one entry of a parameter, its ends among them."""
     if spec.choices:
-        return st.sampled_from(spec.choices)
+        return st.sampled_from([choice for choice in spec.choices if here(spec, choice)])
     if spec.entry == "bool":
         return st.booleans()
     if spec.entry == "str":

@@ -19,13 +19,14 @@ NUMBER = 'print("the number is", NUMBER)'
 FIGURE = "import matplotlib.pyplot as plt\nplt.figure(figsize=(2, 1));\nplt.plot([1, 2]);"
 GLUED = (
     "import matplotlib.pyplot as plt\nfig, ax = plt.subplots(figsize=(2, 1))\n"
-    'chapter.glue("good-picture", fig)\nchapter.glue("good-value", 0.125)'
+    'chapter.glue("good-picture", fig)\nchapter.glue("good-value", 0.125)\n'
+    'chapter.glue("good-small", 7.1e-12)'
 )
 TOP = """\
 ```{glue:figure} good-picture
 :name: fig-top
 :alt: An empty pair of axes
-It is {glue:text}`good-value:.2f`.
+It is {glue:text}`good-value:.2f`, and not {glue:text}`good-small:.0e`.
 ```
 
 ```{parameters}
@@ -97,7 +98,8 @@ def test_a_claim_is_one_box_with_statement_numbers_and_verdict(good):
 
 def test_the_first_screen_shows_what_a_later_cell_made(good):
     text = text_of(good, "notebooks/good")
-    assert "It is 0.12" in text and 'alt="An empty pair of axes"' in good.html("notebooks/good")
+    assert "It is 0.12, and not 7·10⁻¹²." in text
+    assert 'alt="An empty pair of axes"' in good.html("notebooks/good")
 
 
 def test_the_scorecard_opens_with_the_papers_and_lists_every_claim(good):
