@@ -50,7 +50,7 @@ def test_single_mistakes_turn_their_claims():
     mutations = (
         ("order * rest ** (2 / order)", "order * rest ** (1.98 / order)"),
         ("constants.append((X.T @ prices,", "constants.append((1.001 * X.T @ prices,"),
-        ("(offset - u * (X[0] @ offset), w", "(offset, w"),
+        ("(offset - u * (X[0] @ offset), point", "(offset, point"),
         ("rest = q - deepest(trained, sectors.X) * sectors.y", "rest = q"),
         ("predicted=np.full(n_nets, entropy)", "predicted=np.zeros(n_nets)"),
     )
