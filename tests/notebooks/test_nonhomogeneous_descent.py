@@ -71,7 +71,7 @@ def test_single_mistakes_turn_their_claims():
         ("warm, pair_h, pair_steps)", "warm, 1.1 * pair_h, pair_steps)"),
         ("math.sqrt(2) * z_star", "1.2 * z_star"),
         ("q + h * K @ w", "q + 0.5 * h * K @ w"),
-        ("name, t in sphere_end.items()}", "name, t in first.params.items()}"),
+        ("residual(own_end)", "residual(far.params)"),
     )
     assert found == declared(NAME) - {"images"}
 
