@@ -34,7 +34,10 @@ def test_every_claim_is_declared_and_reproduced(page):
     ],
 )
 def test_other_parameters_reproduce_every_claim(other):
-    assert set(verdicts(NAME, effort="smoke", **other).values()) == {"reproduced"}
+    """But for data that are not fitted when the branches part, and move on."""
+    found = verdicts(NAME, effort="smoke", **other)
+    assert found.pop("frozen") in ("reproduced", "outside")
+    assert set(found.values()) == {"reproduced"}
 
 
 @pytest.mark.parametrize(
