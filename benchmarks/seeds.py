@@ -2,14 +2,14 @@
 looked at.
 
     python benchmarks/seeds.py [NOTEBOOK ...] [--effort smoke] [--seeds 300] [--jobs 2]
-    python benchmarks/seeds.py --write status.md
+    python benchmarks/seeds.py --write
 
-Each seed is one execution of the notebook's code in a forked process, without its pictures. Rows
-are kept in ``_build/seeds/NOTEBOOK-EFFORT.jsonl``, one for each seed, under a fingerprint of the
-code they come from: a run that was stopped goes on where it was, and an edit starts it anew. The
-table has, for each notebook and effort, the number of seeds, how many of them turned some claim to
-``deviates`` or did not end, and which claims those were. ``--write`` puts the table of all kept
-rows between the two marks in a page.
+Each seed is one execution of the notebook's code in a forked process, without its pictures. A row
+for each is kept in ``_build/seeds/NOTEBOOK-EFFORT.jsonl``: a run that was stopped goes on where it
+was. ``--write`` adds the rows to the table on the status page: for each notebook and effort how
+many seeds, how many of them turned some claim to ``deviates`` or did not end, and which claims
+those were. Both hold for the code whose digest stands beside them, the notebook's and that of the
+modules it imports: other code starts anew, the same code is tried on seeds that were not tried.
 """
 
 import argparse
@@ -27,7 +27,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "_ext")]
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 KEPT = ROOT / "_build" / "seeds"
 FIRST = 1_000_000  # far from the seeds that people type and that were tried while writing
+PAGE = ROOT / "status.md"
 MARKS = "<!-- seeds -->", "<!-- end of seeds -->"
+EFFORTS = "smoke", "book"
 
 
 def names() -> list[str]:
@@ -59,14 +61,21 @@ def attempt(name: str, effort: str, seed: int) -> dict:
     return {"seed": seed, "wrong": wrong, "outside": [c.name for c in claims if c.outside]}
 
 
-def kept(name: str, effort: str) -> tuple[Path, list[dict]]:
-    """The file of rows, and those rows of it that the present code made."""
-    from marginbook.fingerprint import notebook_fingerprint
+def code_of(name: str) -> str:
+    """A digest of the notebook's code and of the modules of qhlib that it needs."""
+    from marginbook.fingerprint import dependencies, digest
 
     from qhlib.book import read_notebook
 
-    path = KEPT / f"{name}-{effort}.jsonl"
-    now = notebook_fingerprint(ROOT, read_notebook(ROOT / "notebooks" / f"{name}.ipynb"))
+    cells = read_notebook(ROOT / "notebooks" / f"{name}.ipynb").cells
+    code = [cell["source"] for cell in cells if cell["cell_type"] == "code"]
+    files = [(path.name, path.read_bytes()) for path in dependencies("\n".join(code))]
+    return digest([("cell", source.encode()) for source in code] + files)[:8]
+
+
+def kept(name: str, effort: str) -> tuple[Path, list[dict]]:
+    """The file of rows, and those rows of it that the present code made."""
+    path, now = KEPT / f"{name}-{effort}.jsonl", code_of(name)
     lines = path.read_text("utf8").splitlines() if path.exists() else [""]
     if lines[0] == now:
         return path, [json.loads(line) for line in lines[1:] if line.endswith("}")]
@@ -75,10 +84,26 @@ def kept(name: str, effort: str) -> tuple[Path, list[dict]]:
     return path, []
 
 
+def told() -> dict[tuple[str, str], tuple[str, int, int, Counter]]:
+    """What the page tells: code, seeds, how many turned, and which claims, by notebook and
+    effort."""
+    found = {}
+    for line in PAGE.read_text("utf8").splitlines():
+        cells = [cell.strip(" `") for cell in line.strip("|").split("|")]
+        if len(cells) == 6 and cells[1] in EFFORTS:
+            which = re.findall(r"([\w-]+) \((\d+)\)", cells[5])
+            which = Counter({claim: int(count) for claim, count in which})
+            found[cells[0], cells[1]] = cells[2], int(cells[3]), int(cells[4]), which
+    return found
+
+
 def sweep(name: str, effort: str, seeds: int, jobs: int) -> None:
     """Execute what is missing of the first `seeds` seeds."""
     path, rows = kept(name, effort)
-    missing = sorted({FIRST + i for i in range(seeds)} - {row["seed"] for row in rows})
+    code, done, *_ = told().get((name, effort), ("", 0))
+    tried = {row["seed"] for row in rows}
+    begin = done if code == code_of(name) else 0
+    missing = [FIRST + i for i in range(begin, seeds) if FIRST + i not in tried]
     import matplotlib.pyplot  # noqa: F401 - forked processes find it loaded
     import scipy.optimize  # noqa: F401
     import torch
@@ -97,37 +122,47 @@ def sweep(name: str, effort: str, seeds: int, jobs: int) -> None:
                     print(left, f"seed {row['seed']}: {bad}" * bool(bad), flush=True)
 
 
-def table() -> str:
-    """All kept rows as a Markdown table."""
-    lines = ["| notebook | effort | seeds | turned | which |", "|---|---|---|---|---|"]
+def write() -> None:
+    """Add all kept rows to the table on the page, and forget them."""
+    known, lines = (
+        told(),
+        ["| notebook | effort | code | seeds | turned | which |", "|---" * 6 + "|"],
+    )
+    used = []
     for name in names():
-        for effort in ("smoke", "book"):
-            rows = kept(name, effort)[1]
+        for effort in EFFORTS:
+            path, rows = kept(name, effort)
+            code, seeds, turned, which = known.get((name, effort), ("", 0, 0, Counter()))
+            if code != code_of(name):
+                seeds, turned, which = 0, 0, Counter()
             bad = [row for row in rows if row.get("fault") or row["wrong"]]
-            which = Counter(word for row in bad for word in row.get("wrong") or ["stopped"])
-            told = ", ".join(f"{word} ({count})" for word, count in which.most_common()) or "–"
-            if rows:
-                lines.append(f"| `{name}` | {effort} | {len(rows)} | {len(bad)} | {told} |")
-    return "\n".join(lines)
+            which = which + Counter(w for row in bad for w in row.get("wrong") or ["stopped"])
+            seeds, turned = seeds + len(rows), turned + len(bad)
+            said = ", ".join(f"{claim} ({count})" for claim, count in which.most_common()) or "–"
+            if seeds:
+                cells = f"`{name}` | {effort} | {code_of(name)} | {seeds} | {turned} | {said}"
+                lines.append(f"| {cells} |")
+            used.append(path)
+    before, rest = PAGE.read_text("utf8").split(MARKS[0])
+    table = "\n".join(lines)
+    PAGE.write_text(f"{before}{MARKS[0]}\n{table}\n{MARKS[1]}{rest.split(MARKS[1])[1]}", "utf8")
+    for path in used:
+        path.unlink()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NOTEBOOK", help="all of one result if none")
-    parser.add_argument("--effort", choices=("smoke", "book"), default="smoke")
+    parser.add_argument("--effort", choices=EFFORTS, default="smoke")
     parser.add_argument("--seeds", type=int, default=300, help="how many")
     parser.add_argument("--jobs", type=int, default=2, help="processes side by side")
-    parser.add_argument("--write", metavar="PAGE", help="put the table into this page instead")
+    parser.add_argument("--write", action="store_true", help="add the rows to the page instead")
     arguments = parser.parse_args()
     if arguments.write:
-        page = Path(arguments.write)
-        before, rest = page.read_text("utf8").split(MARKS[0])
-        text = f"{before}{MARKS[0]}\n{table()}\n{MARKS[1]}{rest.split(MARKS[1])[1]}"
-        page.write_text(text, "utf8")
+        write()
         return
     for name in arguments.names or names():
         sweep(name, arguments.effort, arguments.seeds, arguments.jobs)
-    print(table())
 
 
 if __name__ == "__main__":
