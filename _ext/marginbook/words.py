@@ -35,9 +35,10 @@ def claim_box(row: dict) -> str:
     verdict, basis = row["verdict"], BASES[row["basis"]]
     source = row["source"] if row["source"].startswith(basis) else f"{basis}: {row['source']}"
     reason = row["outside"] or row["expected_deviation"]
+    reason = reason and f" {sentence(reason)}"
     return (
         f"::::::{{admonition}} {VERDICTS[verdict]} {verdict}\n:class: claim claim-{verdict}\n"
-        f":name: {row['anchor']}\n{row['statement']}\n\n{sentence(numbers(row))} {reason}\n\n"
+        f":name: {row['anchor']}\n{row['statement']}\n\n{sentence(numbers(row))}{reason}\n\n"
         f"{sentence(source)} Tolerance: {row['tolerance_from'].rstrip('.')}.\n::::::"
     )
 
