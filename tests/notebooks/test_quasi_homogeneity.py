@@ -51,7 +51,7 @@ def test_wrong_models_and_laws_turn_the_claims():
     wrong = [
         ("def resnet(params, X, norm=image_norm):", "def resnet(params, X, norm=lambda z: z):"),
         ("lambda p, X: batch_norm(layer(p, X,", "lambda p, X: (layer(p, X,"),
-        ("price += sign / (2 * hard", "price += sign / (hard"),
+        ("slope += sign / (2 * hard", "slope += sign / (hard"),
         ('BLOCKS = {"w g s": 0.0, "w": 0.5**0.5}', 'BLOCKS = {"w g s": 0.0, "w": 0.0}'),
     ]
     found = verdicts(NAME, QUICK + wrong, effort="smoke")
