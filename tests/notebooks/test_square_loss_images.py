@@ -83,7 +83,7 @@ def test_arms_that_are_exchanged_turn_the_order():
 
 def test_errors_that_do_not_follow_turn_the_trend():
     """At the effort of the book the claim is made; here with a few choices of images."""
-    few = [('"book": 6', '"book": 2'), ('"book": 5.0', '"book": 2.0')]
+    few = [('"book": 6, "paper": 2', '"book": 2, "paper": 2'), ('"book": 5.0', '"book": 2.0')]
     wrong = ("each[:, 5] - each[:, 2]", "each[:, 2] - each[:, 5] - 0.001")
     claims = play(NAME, [*few, wrong], effort="book")
     assert claims["test-error"].verdict == "deviates"
