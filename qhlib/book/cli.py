@@ -86,6 +86,26 @@ def parser() -> argparse.ArgumentParser:
     add("-p", dest="parameter", metavar="KEY=VALUE", action="append", default=[], help=text)
     add("--preset", default="book", metavar="NAME", help="smoke, book (the default) or paper")
     add("-o", dest="output", metavar="FILE", help="notebook to write (default: NAME-PRESET.ipynb)")
+    resume = ("--resume", "go on in a folder: only what is missing there or failed is run")
+    bare = ("--no-report", "write the table, and no page of figures")
+    add = command(
+        "sweep", sweep_chapter, "run a chapter for many sets of parameters", resume, bare
+    )
+    add("name", **named)
+    text = (
+        "values of a parameter, K=V1,V2,... or K=START:STOP:STEP (without STOP); may be repeated"
+    )
+    add("--grid", metavar="K=...", action="append", default=[], help=text)
+    add("--table", metavar="FILE", help="a table of sets instead, CSV or YAML, a row for each set")
+    text = "a parameter that is the same in all runs; may be repeated"
+    add("-p", dest="parameter", metavar="KEY=VALUE", action="append", default=[], help=text)
+    add("--preset", default="book", metavar="NAME", help="smoke, book (the default) or paper")
+    text = "how many runs at a time on this machine (default: one a processor)"
+    add("--workers", type=int, metavar="N", help=text)
+    add("--scheduler", metavar="ADDRESS", help="a running Dask scheduler, tcp://host:port")
+    text = "end a run that takes longer than this"
+    add("--limit", type=float, metavar="SECONDS", help=text)
+    add("-o", dest="output", metavar="DIR", required=True, help="the sweep's folder")
     text = "exit 1 when a claim deviates without being declared to, or a run did not finish"
     add = command(
         "claims", claims, "show claims of executed notebooks", json_flag, ("--check", text)
@@ -159,6 +179,39 @@ def run_chapter(arguments: argparse.Namespace) -> int:
     options = {key: getattr(arguments, key) for key in ("preset", "output", "html", "force")}
     for written in execute_plan(plan(notebook, parameters, **options)):
         print(written)
+    return 0
+
+
+def sweep_chapter(arguments: argparse.Namespace) -> int:
+    """``qhlib sweep``: check all sets, run them, and name the tables and the report."""
+    from . import sets, sweep
+    from .chapter import check_resources
+    from .running import injected
+
+    notebook = read_notebook(find_chapter(arguments.name))
+    declaration = notebook.declaration
+    fixed = assignments(arguments.parameter, declaration.specs)
+    if bool(arguments.grid) == bool(arguments.table):
+        raise ParameterError("say what is to be swept: --grid, once or more, or --table")
+    for word in ("workers", "limit"):
+        if (value := getattr(arguments, word)) is not None and not value > 0:
+            raise ParameterError(f"--{word} {value:g}: it must be above 0")
+    if arguments.table:
+        given = sets.table(arguments.table, declaration.specs)
+    else:
+        given = sets.grid(arguments.grid, declaration.specs)
+    if twice := fixed.keys() & {key for values in given for key in values}:
+        raise ParameterError(f"-p {min(twice)}=...: the parameter {min(twice)} is swept as well")
+    base = {**injected(notebook), **declaration.preset(arguments.preset), **fixed}
+    ready = sets.checked(declaration, [{**base, **values} for values in given])
+    _ = notebook.claims  # words and numbers must fit before anything runs
+    if not arguments.scheduler:  # or else it is the workers that need them
+        needs = ("device", "dataset", "data_folder")
+        for values in {json.dumps({k: v for k, v in s.items() if k in needs}) for s in ready}:
+            check_resources(json.loads(values))
+    options = {key: getattr(arguments, key) for key in ("scheduler", "workers", "limit")}
+    with sweep.opened(notebook, ready, arguments.output, arguments.resume) as opened:
+        sweep.carry_out(opened, **options, stream=sys.stderr)
     return 0
 
 
