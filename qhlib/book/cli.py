@@ -210,6 +210,11 @@ def sweep_chapter(arguments: argparse.Namespace) -> int:
         for values in {json.dumps({k: v for k, v in s.items() if k in needs}) for s in ready}:
             check_resources(json.loads(values))
     options = {key: getattr(arguments, key) for key in ("scheduler", "workers", "limit")}
+    if not arguments.no_report:
+        from .pages import check_builder
+
+        check_builder()
+        options["report"] = True
     with sweep.opened(notebook, ready, arguments.output, arguments.resume) as opened:
         sweep.carry_out(opened, **options, stream=sys.stderr)
     return 0

@@ -18,6 +18,7 @@ import json
 import os
 import queue
 import shlex
+import signal
 import sys
 import tempfile
 import time
@@ -198,8 +199,15 @@ def local_cluster(workers: int | None = None) -> Iterator:
         )
         try:
             yield cluster
+        except BaseException:
+            for nanny in cluster.workers.values():  # or it would wait for the runs to end
+                nanny.auto_restart = False
+                if nanny.pid:
+                    os.kill(nanny.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+            raise
         finally:
-            cluster.close(timeout=2)
+            with contextlib.suppress(TimeoutError):
+                cluster.close(timeout=10)
 
 
 @contextlib.contextmanager
@@ -216,10 +224,10 @@ def connected(scheduler: str | None, workers: int | None) -> Iterator:
     with dask.config.set(quiet), contextlib.ExitStack() as stack:
         place = scheduler or stack.enter_context(local_cluster(workers))
         try:
-            client = Client(place, set_as_default=False, timeout=30)
+            client = Client(place, set_as_default=False, timeout=10)
         except (OSError, ValueError) as error:
             raise BookError(f"no Dask scheduler answers at {scheduler}: {error}") from None
-        stack.callback(client.close, timeout=2)
+        stack.push(lambda *_: _close(client))
         try:
             client.wait_for_workers(1, timeout=60)
             found = client.run(_version)
@@ -230,6 +238,11 @@ def connected(scheduler: str | None, workers: int | None) -> Iterator:
         if other := {place: v for place, v in found.items() if v != __version__}:
             raise BookError(f"here is qhlib {__version__}, but workers have others: {other}")
         yield client
+
+
+def _close(client) -> None:
+    with contextlib.suppress(TimeoutError, OSError):  # its scheduler may be gone
+        client.close(timeout=2)
 
 
 def _version() -> str:
@@ -245,35 +258,37 @@ def run_all(sweep: Sweep, client, limit: float | None = None, stream=None) -> No
     more; what was kept by then stays.
     """
     stream, token = stream or sys.stderr, uuid.uuid4().hex[:8]
+    text, chapter = json.dumps(sweep.notebook.content), sweep.notebook.path.name
     waiting, done = iter(sweep.missing), queue.SimpleQueue()
-    text = client.submit(str, json.dumps(sweep.notebook.content), key=f"notebook-{token}")
     running: dict = {}
 
-    def submit(name: str):
-        given = (text, sweep.notebook.path.name, name, sweep.runs[name], limit, str(threads()))
-        future = client.submit(run_one, *given, key=f"run-{name}-{token}", pure=False)
-        running[future] = name
-        future.add_done_callback(done.put)
+    def fill() -> int:
+        """As many runs at a time as there are workers: none holds one that another could do."""
+        try:
+            slots = sum(client.nthreads().values())
+        except OSError:
+            raise RunFailed("the scheduler went away") from None
+        while len(running) < max(slots, 1) and (name := next(waiting, None)):
+            given = (text, chapter, name, sweep.runs[name], limit, str(threads()))
+            future = client.submit(run_one, *given, key=f"run-{name}-{token}", pure=False)
+            running[future] = name
+            future.add_done_callback(done.put)
+        return slots
 
     with Count(len(sweep.runs), len(sweep.finished), stream) as count:
-        # a window: the scheduler never holds more than it needs to keep its workers busy
-        ahead = 2 * sum(client.nthreads().values()) + 8
-        for name in (name for _, name in zip(range(ahead), waiting, strict=False)):
-            submit(name)
+        fill()
         while running:
             try:
                 future = done.get(timeout=HEARTBEAT)
             except queue.Empty:
-                count.say("" if client.nthreads() else "; no worker is there")
+                count.say("" if fill() else "; no worker is there")
                 continue
             name = running.pop(future)
             if future.status == "cancelled":
                 raise RunFailed("the scheduler went away")
             if future.status == "error":
-                found = (
-                    "",
-                    f"{type(future.exception()).__name__}: its worker ended, again and again",
-                )
+                error = future.exception()  # its worker ended, again and again
+                found = "", f"{type(error).__name__}: {str(error).partition('. ')[0]}"
             else:
                 found = future.result()
             future.release()
@@ -282,7 +297,7 @@ def run_all(sweep: Sweep, client, limit: float | None = None, stream=None) -> No
             except OSError as error:
                 raise RunFailed(f"{sweep.root} cannot be written: {error.strerror}") from None
             count.one(failed=bool(found[1]))
-            submit(name) if (name := next(waiting, None)) else None
+            fill()
 
 
 class Count:
@@ -337,7 +352,12 @@ def duration(seconds: float) -> str:
 
 
 def carry_out(
-    sweep: Sweep, scheduler: str | None, workers: int | None, limit: float | None, stream
+    sweep: Sweep,
+    scheduler: str | None,
+    workers: int | None,
+    limit: float | None,
+    stream,
+    report: bool = False,
 ) -> None:
     """Run what is missing, write the table whatever happened, and say how it ended.
 
@@ -358,9 +378,14 @@ def carry_out(
             for path in tables.write(sweep) if sweep.finished or sweep.failed else ():
                 print(path)
         except OSError as error:
-            raise RunFailed(f"no table could be written: {error.strerror}") from None
+            raise RunFailed(f"{sweep.root} cannot be written: {error.strerror}") from None
         finally:
             summary(sweep, stream)
+    if report:
+        from .report import write
+
+        for path in write(sweep, stream):
+            print(path)
     if sweep.missing:
         raise RunFailed(f"{len(sweep.missing):,} of {total:,} runs did not reach their end")
 

@@ -6,15 +6,12 @@ import math
 
 import pytest
 
-from qhlib.book import kernels
-from qhlib.book.cli import main
 from qhlib.book.records import read_record
 from qhlib.book.running import run
 
-from .conftest import GLUE
+from .conftest import GLUE, table
 
 pytest.importorskip("distributed")
-pq = pytest.importorskip("pyarrow.parquet")
 STATE = """\
 import os, random
 import matplotlib, numpy, torch
@@ -30,29 +27,6 @@ torch.set_default_dtype(torch.float64)
 SEES = 'chapter.claim("one", predicted=4.0, measured=clean, tolerance=0.0);'
 WORDS = "label: str = 'a'  # any text\nseed: int = 0  # first seed [0, 99]\n"
 KEEPS = 'chapter.glue("label", label)\nchapter.glue("seed", seed)'
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    """Workers that stay warm from test to test, as on a cluster, found by their address."""
-    from qhlib.book.sweep import local_cluster
-
-    with local_cluster(2) as made:
-        yield made
-    kernels.Server.stop_all()
-
-
-@pytest.fixture
-def sweep(cluster):
-    def call(*options, name="tiny_chapter", folder="out") -> int:
-        where = () if "--workers" in options else ("--scheduler", cluster.scheduler_address)
-        return main(["sweep", name, *options, *where, "--no-report", "-o", str(folder)])
-
-    return call
-
-
-def table(folder="out") -> list[dict]:
-    return pq.read_table(f"{folder}/table.parquet").to_pylist()
 
 
 def test_a_grid_becomes_a_table_and_its_notebooks(sweep, tiny, workplace, capsys):
