@@ -18,7 +18,7 @@ from .running import execute
 from .sweep import Sweep
 from .tables import CLAIM, RUN, swept
 
-MOST = 20
+MOST = 16
 """Frames of a slider, and values on an axis that are written out."""
 
 
@@ -103,7 +103,7 @@ def durations(table):
 
 def explorer(table, over: str, name: str):
     """A slider over the swept parameter `over`: at each of its values the deviation of every
-    claim, in units of its tolerance; `name` is the slider's on its page. At most 20 values.
+    claim, in units of its tolerance; `name` is the slider's on its page. At most 16 values.
 
     Raises :class:`BookError` when the parameter takes one value only.
     """
