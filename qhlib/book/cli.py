@@ -106,6 +106,12 @@ def parser() -> argparse.ArgumentParser:
     text = "end a run that takes longer than this"
     add("--limit", type=float, metavar="SECONDS", help=text)
     add("-o", dest="output", metavar="DIR", required=True, help="the sweep's folder")
+    add = command("verify", verify_chapters, "run again, and compare with stored numbers")
+    text = "a chapter or an executed notebook (default: all chapters)"
+    add("names", metavar="NAME", nargs="*", help=text)
+    add("--against", metavar="FILE", help="the scorecard.json of a book, instead of this one's")
+    text = "a relative difference that is none (default: 1e-9)"
+    add("--tolerance", type=float, default=1e-9, metavar="T", help=text)
     text = "exit 1 when a claim deviates without being declared to, or a run did not finish"
     add = command(
         "claims", claims, "show claims of executed notebooks", json_flag, ("--check", text)
@@ -258,6 +264,18 @@ def from_file(file: str, specs: tuple) -> dict:
         raise ParameterError(f"-f {file}: write one parameter a line, as name: value")
     read = {k: parse_assignment(f"{k}={v}", specs)[1] for k, v in values.items() if type(v) is str}
     return {**values, **read}
+
+
+def verify_chapters(arguments: argparse.Namespace) -> int:
+    """``qhlib verify``: what differs from the stored numbers, and by how much; status 1 when that
+    is more than the tolerance."""
+    from .verify import verify
+
+    worst = 0.0
+    for told, gap in verify(arguments.names, arguments.against, arguments.tolerance, sys.stderr):
+        print(told, flush=True)
+        worst = max(worst, gap)
+    return int(worst > arguments.tolerance)
 
 
 def claims(arguments: argparse.Namespace) -> int:
