@@ -112,6 +112,10 @@ def parser() -> argparse.ArgumentParser:
     add("--against", metavar="FILE", help="the scorecard.json of a book, instead of this one's")
     text = "a relative difference that is none (default: 1e-9)"
     add("--tolerance", type=float, default=1e-9, metavar="T", help=text)
+    add = command("new", new_notebook, "write a new notebook with its test, ready to fill")
+    add("name", metavar="NAME", help="small letters, digits and underscores")
+    add("--title", default="", metavar="TEXT", help="its heading (default: the name)")
+    add("--after", metavar="NAME", help="the notebook behind which it stands in the book")
     text = "exit 1 when a claim deviates without being declared to, or a run did not finish"
     add = command(
         "claims", claims, "show claims of executed notebooks", json_flag, ("--check", text)
@@ -276,6 +280,15 @@ def verify_chapters(arguments: argparse.Namespace) -> int:
         print(told, flush=True)
         worst = max(worst, gap)
     return int(worst > arguments.tolerance)
+
+
+def new_notebook(arguments: argparse.Namespace) -> int:
+    """``qhlib new``: name what was written."""
+    from .scaffold import new
+
+    for path in new(arguments.name, arguments.title, arguments.after):
+        print(path)
+    return 0
 
 
 def claims(arguments: argparse.Namespace) -> int:
