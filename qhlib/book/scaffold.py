@@ -75,8 +75,8 @@ steps = {"smoke": 100, "book": 1000, "paper": 100000}[effort]
         """\
 ## Setting
 
-One weight $w$, the loss $L=e^{-w}$, and gradient flow $\\dot w=e^{-w}$ from $w_0\\ge0$. Its solution
-is
+One weight $w$, the loss $L=e^{-w}$, and gradient flow $\\dot w=e^{-w}$ from $w_0\\ge0$. Its
+solution is
 
 $$
 w(t)=\\log\\bigl(e^{w_0}+t\\bigr) .
