@@ -1,7 +1,8 @@
 """The command ``qhlib``: list and describe the chapters, run them, read their claims.
 
 Conventions: results go to standard output, messages and progress to standard error. Exit status: 0
-done; 1 the notebook failed, or ``--check`` found a fault; 2 bad input, with one message and
+done; 1 the notebook, or some of a sweep's, did not reach its end, ``--check`` found a fault or
+``verify`` a difference; 2 bad input, with one message and
 nothing written; 3 a fault of this program, with its traceback; 130 interrupted. What a command
 does not need is not imported, so that ``list`` and ``describe`` answer at once.
 """

@@ -38,7 +38,8 @@ from jupyter_client.provisioning import LocalProvisioner
 
 WARM = (
     "ipykernel.kernelapp ipykernel.debugger IPython.core.logger sqlite3 qhlib.book.chapter "
-    "matplotlib.pyplot scipy.integrate scipy.optimize seaborn torch"
+    "matplotlib.pyplot scipy.integrate scipy.optimize seaborn torch "
+    "qhlib.flow qhlib.limits qhlib.plots qhlib.train"
 ).split()
 """Modules that the server imports. They start no thread and draw no random number."""
 SWITCH = "QHLIB_KERNELS"

@@ -72,7 +72,7 @@ class Count:
         from tqdm import tqdm
 
         self.total, self.before, self.stream = total, before, stream
-        self.done = self.failed = 0
+        self.done, self.failed, self.first = 0, 0, 0.0
         self.began = self.said = time.monotonic()
         terminal = getattr(stream, "isatty", lambda: False)()
         bar = {"total": total, "initial": before, "unit": "run", "disable": not terminal}
@@ -89,18 +89,20 @@ class Count:
         """One more run has ended."""
         self.done += 1
         self.failed += failed
+        self.first = self.first or time.monotonic()  # what went before was workers starting
         self.bar.update()
         if failed:
             self.bar.set_postfix(failed=self.failed)
-        if self.done == 1 or time.monotonic() - self.said >= HEARTBEAT:
+        if self.done == 3 or time.monotonic() - self.said >= HEARTBEAT:
             self.say()
 
     def say(self, note: str = "") -> None:
         """A line: runs done, failed, seconds, and an estimate of what is left."""
         self.said = time.monotonic()
         seconds, ended = self.said - self.began, self.before + self.done
-        left = seconds / max(self.done, 1) * (self.total - ended)
-        guess = f", about {duration(left)} left" if self.done and ended < self.total else ""
+        pace = (self.said - self.first) / (self.done - 1) if self.done > 2 else 0.0
+        left = pace * (self.total - ended)
+        guess = f", about {duration(left)} left" if left else ""
         told = f"{ended} of {self.total} runs, {self.failed} failed, {duration(seconds)}{guess}"
         self.bar.write(told + note, file=self.stream) if not self.bar.disable else print(
             told + note, file=self.stream, flush=True
