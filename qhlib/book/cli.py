@@ -1,10 +1,10 @@
 """The command ``qhlib``: list and describe the chapters, run them, read their claims.
 
 Conventions: results go to standard output, messages and progress to standard error. Exit status: 0
-done; 1 the notebook, or some of a sweep's, did not reach its end, ``--check`` found a fault or
-``verify`` a difference; 2 bad input, with one message and
-nothing written; 3 a fault of this program, with its traceback; 130 interrupted. What a command
-does not need is not imported, so that ``list`` and ``describe`` answer at once.
+done; 1 the notebook, or one of a sweep's runs, did not reach its end, ``--check`` found a fault or
+``verify`` a difference; 2 bad input, with one message and nothing written; 3 a fault of this
+program, with its traceback; 130 interrupted. What a command does not need is not imported, so that
+``list`` and ``describe`` answer at once.
 """
 
 import argparse
@@ -39,8 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         stopped = 130 if isinstance(error, KeyboardInterrupt) else 2
         return 1 if isinstance(error, RunFailed) else stopped
     except ModuleNotFoundError as error:
+        extra = "book,sweep" if error.name in ("distributed", "filelock", "pyarrow") else "book"
         what = f"{error.name} is not installed, and this command needs it"
-        print(f"qhlib: {what}: pip install 'qhlib[book]'", file=sys.stderr)
+        print(f"qhlib: {what}: pip install 'qhlib[{extra}]'", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader, such as head, is gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -103,6 +103,8 @@ def opened(notebook: Notebook, sets: list[dict], root: Path, resume: bool) -> It
     Raises :class:`BookError` when the folder cannot be written, is held by another sweep, or has
     runs already that nobody asked to `resume`.
     """
+    import distributed  # noqa: F401  before anything is written: it may not be installed
+    import pyarrow  # noqa: F401
     from filelock import FileLock, Timeout
 
     root = Path(os.path.abspath(root))
