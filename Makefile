@@ -30,7 +30,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "The lock needs Python 3.11 or newer; this is %d.%d. Name another: make book PYTHON=/path/to/python" % sys.version_info[:2])'
 	@test -x $(PY) || $(PYTHON) -m venv "$(VENV)"
 	@echo "==> installing the locked environment (some minutes the first time)"
-	@$(PY) -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[book,test]'
+	@$(PY) -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[book,sweep,test]'
 	@touch "$@"
 
 # The fingerprint covers every input of the book and the installed versions. It is written only after a build without
@@ -77,6 +77,7 @@ bench: $(INSTALLED) ## the measurements behind the speed claims (minutes)
 	@echo "==> measuring"
 	@mkdir -p _build && $(PY) benchmarks/bench.py --json _build/bench.json --plot _build/bench-cost.png
 	@$(PY) benchmarks/book.py --json _build/bench-book.json
+	@$(PY) benchmarks/sweep.py --json _build/bench-sweep.json
 
 lint: $(INSTALLED) ## style of the code
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .

@@ -107,14 +107,19 @@ def scorecard(papers: str, chapters: dict, titles: dict) -> str:
 def status(chapters: dict, titles: dict) -> str:
     """What was executed, when, for how long, and with what."""
     lines, versions, machine = [], {}, {}
+    code: dict[str, set] = {"commit": set(), "lock": set(), "threads": set()}
     for page, told in chapters.items():
         ran = told.finished or {}
+        stamp = {**ran, "lock": ran.get("lock", {}).get("fingerprint")}
+        for key, seen in code.items():
+            seen |= {str(stamp[key])} if stamp.get(key) else set()
         versions |= ran.get("versions", {})
         machine |= ran.get("machine", {})
         date, seconds = ran.get("date", "–")[:16].replace("T", " "), ran.get("seconds", 0.0)
         lines.append(
             f"* [{titles[page]}]({page}.ipynb): {len(told.claims)} claims, {seconds:.1f} s, {date}"
         )
-    for title, facts in (("Versions", versions), ("Machine", machine)):
+    stamps = {key: ", ".join(sorted(seen)) for key, seen in code.items() if seen}
+    for title, facts in (("Versions", versions), ("Machine", machine), ("Code", stamps)):
         lines += [f"\n## {title}\n", *(f"* {name}: {value}" for name, value in facts.items())]
     return "\n".join(lines)

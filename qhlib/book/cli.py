@@ -1,9 +1,10 @@
 """The command ``qhlib``: list and describe the chapters, run them, read their claims.
 
 Conventions: results go to standard output, messages and progress to standard error. Exit status: 0
-done; 1 the notebook failed, or ``--check`` found a fault; 2 bad input, with one message and
-nothing written; 3 a fault of this program, with its traceback; 130 interrupted. What a command
-does not need is not imported, so that ``list`` and ``describe`` answer at once.
+done; 1 the notebook, or one of a sweep's runs, did not reach its end, ``--check`` found a fault or
+``verify`` a difference; 2 bad input, with one message and nothing written; 3 a fault of this
+program, with its traceback; 130 interrupted. What a command does not need is not imported, so that
+``list`` and ``describe`` answer at once.
 """
 
 import argparse
@@ -38,8 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         stopped = 130 if isinstance(error, KeyboardInterrupt) else 2
         return 1 if isinstance(error, RunFailed) else stopped
     except ModuleNotFoundError as error:
+        extra = "book,sweep" if error.name in ("distributed", "filelock", "pyarrow") else "book"
         what = f"{error.name} is not installed, and this command needs it"
-        print(f"qhlib: {what}: pip install 'qhlib[book]'", file=sys.stderr)
+        print(f"qhlib: {what}: pip install 'qhlib[{extra}]'", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader, such as head, is gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -86,6 +88,36 @@ def parser() -> argparse.ArgumentParser:
     add("-p", dest="parameter", metavar="KEY=VALUE", action="append", default=[], help=text)
     add("--preset", default="book", metavar="NAME", help="smoke, book (the default) or paper")
     add("-o", dest="output", metavar="FILE", help="notebook to write (default: NAME-PRESET.ipynb)")
+    resume = ("--resume", "go on in a folder: only what is missing there or failed is run")
+    bare = ("--no-report", "write the table, and no page of figures")
+    add = command(
+        "sweep", sweep_chapter, "run a chapter for many sets of parameters", resume, bare
+    )
+    add("name", **named)
+    text = (
+        "values of a parameter, K=V1,V2,... or K=START:STOP:STEP (without STOP); may be repeated"
+    )
+    add("--grid", metavar="K=...", action="append", default=[], help=text)
+    add("--table", metavar="FILE", help="a table of sets instead, CSV or YAML, a row for each set")
+    text = "a parameter that is the same in all runs; may be repeated"
+    add("-p", dest="parameter", metavar="KEY=VALUE", action="append", default=[], help=text)
+    add("--preset", default="book", metavar="NAME", help="smoke, book (the default) or paper")
+    text = "how many runs at a time on this machine (default: one a processor)"
+    add("--workers", type=int, metavar="N", help=text)
+    add("--scheduler", metavar="ADDRESS", help="a running Dask scheduler, tcp://host:port")
+    text = "end a run that takes longer than this"
+    add("--limit", type=float, metavar="SECONDS", help=text)
+    add("-o", dest="output", metavar="DIR", required=True, help="the sweep's folder")
+    add = command("verify", verify_chapters, "run again, and compare with stored numbers")
+    text = "a chapter or an executed notebook (default: all chapters)"
+    add("names", metavar="NAME", nargs="*", help=text)
+    add("--against", metavar="FILE", help="the scorecard.json of a book, instead of this one's")
+    text = "a relative difference that is none (default: 1e-9)"
+    add("--tolerance", type=float, default=1e-9, metavar="T", help=text)
+    add = command("new", new_notebook, "write a new notebook with its test, ready to fill")
+    add("name", metavar="NAME", help="small letters, digits and underscores")
+    add("--title", default="", metavar="TEXT", help="its heading (default: the name)")
+    add("--after", metavar="NAME", help="the notebook behind which it stands in the book")
     text = "exit 1 when a claim deviates without being declared to, or a run did not finish"
     add = command(
         "claims", claims, "show claims of executed notebooks", json_flag, ("--check", text)
@@ -162,6 +194,44 @@ def run_chapter(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def sweep_chapter(arguments: argparse.Namespace) -> int:
+    """``qhlib sweep``: check all sets, run them, and name the tables and the report."""
+    from . import sets, sweep
+    from .chapter import check_resources
+    from .running import injected
+
+    notebook = read_notebook(find_chapter(arguments.name))
+    declaration = notebook.declaration
+    fixed = assignments(arguments.parameter, declaration.specs)
+    if bool(arguments.grid) == bool(arguments.table):
+        raise ParameterError("say what is to be swept: --grid, once or more, or --table")
+    for word in ("workers", "limit"):
+        if (value := getattr(arguments, word)) is not None and not value > 0:
+            raise ParameterError(f"--{word} {value:g}: it must be above 0")
+    if arguments.table:
+        given = sets.table(arguments.table, declaration.specs)
+    else:
+        given = sets.grid(arguments.grid, declaration.specs)
+    if twice := fixed.keys() & {key for values in given for key in values}:
+        raise ParameterError(f"-p {min(twice)}=...: the parameter {min(twice)} is swept as well")
+    base = {**injected(notebook), **declaration.preset(arguments.preset), **fixed}
+    ready = sets.checked(declaration, [{**base, **values} for values in given])
+    _ = notebook.claims  # words and numbers must fit before anything runs
+    if not arguments.scheduler:  # or else it is the workers that need them
+        needs = ("device", "dataset", "data_folder")
+        for values in {json.dumps({k: v for k, v in s.items() if k in needs}) for s in ready}:
+            check_resources(json.loads(values))
+    options = {key: getattr(arguments, key) for key in ("scheduler", "workers", "limit")}
+    if not arguments.no_report:
+        from .pages import check_builder
+
+        check_builder()
+        options["report"] = True
+    with sweep.opened(notebook, ready, arguments.output, arguments.resume) as opened:
+        sweep.carry_out(opened, **options, stream=sys.stderr)
+    return 0
+
+
 def assignments(texts: Sequence[str], specs: tuple) -> dict:
     """Values of the ``-p`` options, read by the declared types.
 
@@ -200,6 +270,27 @@ def from_file(file: str, specs: tuple) -> dict:
         raise ParameterError(f"-f {file}: write one parameter a line, as name: value")
     read = {k: parse_assignment(f"{k}={v}", specs)[1] for k, v in values.items() if type(v) is str}
     return {**values, **read}
+
+
+def verify_chapters(arguments: argparse.Namespace) -> int:
+    """``qhlib verify``: what differs from the stored numbers, and by how much; status 1 when that
+    is more than the tolerance."""
+    from .verify import verify
+
+    worst = 0.0
+    for told, gap in verify(arguments.names, arguments.against, arguments.tolerance, sys.stderr):
+        print(told, flush=True)
+        worst = max(worst, gap)
+    return int(worst > arguments.tolerance)
+
+
+def new_notebook(arguments: argparse.Namespace) -> int:
+    """``qhlib new``: name what was written."""
+    from .scaffold import new
+
+    for path in new(arguments.name, arguments.title, arguments.after):
+        print(path)
+    return 0
 
 
 def claims(arguments: argparse.Namespace) -> int:

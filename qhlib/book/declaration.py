@@ -100,6 +100,11 @@ class Parameter:
         kinds = {"float": (int, float), "int": int, "bool": bool, "str": str}[self.entry]
         if not isinstance(value, kinds) or isinstance(value, bool) != (self.entry == "bool"):
             return False
+        if isinstance(value, str) and not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError:  # bytes that are no text, from a shell or a file
+                return False
         if self.choices:
             return value in self.choices
         if self.entry not in ("int", "float"):
@@ -296,6 +301,24 @@ def validate(declaration: Declaration, values: Mapping[str, object]) -> dict:
       n_seeds: 0 is not an int in [1, 64]
     `qhlib describe a_chapter` lists every parameter with its type and range.
     """
+    checked, faults = check(declaration, values)
+    if faults:
+        where, lines = declaration.chapter, "\n  ".join(faults)
+        count = "a parameter" if len(faults) == 1 else f"{len(faults)} parameters"
+        raise ParameterError(
+            f"{count} of {where} cannot be used:\n  {lines}\n"
+            f"`qhlib describe {where}` lists every parameter with its type and range."
+        )
+    return checked
+
+
+def check(declaration: Declaration, values: Mapping[str, object]) -> tuple[dict, list[str]]:
+    """What :func:`validate` returns, and a line for each fault instead of an error.
+
+    >>> chapter = Declaration("a_chapter", parse_cell("a", "n_seeds: int = 4  # runs [1, 64]"))
+    >>> check(chapter, {"n_seeds": 0})
+    ({}, ['n_seeds: 0 is not an int in [1, 64]'])
+    """
     known = {spec.name: spec for spec in declaration.specs}
     unknown = [name for name in values if name not in known]
     faults = [f"{_short(n)}: there is no such parameter{nearest(str(n), known)}" for n in unknown]
@@ -311,14 +334,7 @@ def validate(declaration: Declaration, values: Mapping[str, object]) -> dict:
             if top > bottom or (sign == "<" and top == bottom):
                 word = "below" if sign == "<" else "at most"
                 faults.append(f"{low}: {top} must be {word} {high}, which is {bottom}")
-    if faults:
-        where, lines = declaration.chapter, "\n  ".join(faults)
-        count = "a parameter" if len(faults) == 1 else f"{len(faults)} parameters"
-        raise ParameterError(
-            f"{count} of {where} cannot be used:\n  {lines}\n"
-            f"`qhlib describe {where}` lists every parameter with its type and range."
-        )
-    return checked
+    return checked, faults
 
 
 def validate_one(spec: Parameter, value: object) -> object:

@@ -68,11 +68,18 @@ class BookEngine(NBClientEngine):
         progress.total = sum(c.cell_type == "code" and bool(c.source.strip()) for c in nb.cells)
         nb.metadata.papermill.update(input_path=source, output_path=output.name)
         watched = Watched(nb, output, progress)
-        options = {"kernel_manager_class": Manager, "extra_arguments": extra_arguments}
+        limit = kwargs.get("limit")
+        # a class of its own holds what its kernel needs to know: papermill makes the object
+        manager = type("Limited", (Manager,), {"limit": limit, "expired": threading.Event()})
+        options = {"kernel_manager_class": manager, "extra_arguments": extra_arguments}
         options["execution_timeout"] = kwargs.get("execution_timeout")
         watched.notebook_start()
         try:
             cls.execute_managed_notebook(watched, kernel_name, **options)
+        except Exception:
+            if manager.expired.is_set():
+                raise TimeoutError(f"it was killed at its limit of {limit:g} s") from None
+            raise
         finally:
             # Papermill would call what is pending after a kernel death "completed".
             for cell in nb.cells:

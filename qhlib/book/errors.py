@@ -25,7 +25,12 @@ class ChapterError(BookError):
 
 
 class RunFailed(BookError):
-    """A notebook started, but did not run to its last cell; the message says where it stopped."""
+    """A notebook started, but did not run to its last cell; the message says where it stopped, and
+    `stopped` says it alone."""
+
+    def __init__(self, message: str, stopped: str = ""):
+        super().__init__(message)
+        self.stopped = stopped or message
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

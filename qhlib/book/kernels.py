@@ -26,18 +26,28 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from importlib import import_module
 from pathlib import Path
+from queue import Empty
 
+from jupyter_client.asynchronous import AsyncKernelClient
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning import LocalProvisioner
 
-WARM = "ipykernel.kernelapp matplotlib.pyplot scipy.integrate scipy.optimize seaborn torch".split()
+WARM = (
+    "ipykernel.kernelapp ipykernel.debugger IPython.core.logger sqlite3 qhlib.book.chapter "
+    "matplotlib.pyplot scipy.integrate scipy.optimize seaborn torch "
+    "qhlib.flow qhlib.limits qhlib.plots qhlib.train"
+).split()
 """Modules that the server imports. They start no thread and draw no random number."""
 SWITCH = "QHLIB_KERNELS"
 # What a process reads from these while it imports cannot be changed in a fork of it.
 _FIXED = tuple("ATEN BLIS CUDA GOTO KMP LD_ MKL MPL NUMEXPR OMP OPENBLAS PYTHON QT".split())
+# pandas imports pyarrow where that is installed, whose memory allocator starts a thread of its own
+_SERVERS = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
+_SERVERS["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # a note about debugging, which nobody does here
 # This package first: a folder called qhlib where the kernel runs must not take its place.
 _START = "import sys; sys.path.remove(''); from qhlib.book.kernels import serve; serve()"
 _ORDINARY = (
@@ -94,12 +104,68 @@ class OwnInterpreter(KernelSpecManager):
         return spec
 
 
+class Client(AsyncKernelClient):
+    """A client that is ready when the kernel is: Jupyter's own then waits 0.2 s for silence."""
+
+    async def wait_for_ready(self, timeout: float = 60):
+        """Return when the kernel has said on the outputs' channel that it is idle: none is lost.
+
+        Raises RuntimeError when it dies before, or does not say so in `timeout` seconds.
+        """
+        until = time.monotonic() + timeout
+        while time.monotonic() < until and await self._async_is_alive():
+            asked = self.kernel_info()
+            with contextlib.suppress(Empty):
+                while True:
+                    told = await self.iopub_channel.get_msg(timeout=0.5)
+                    if told["msg_type"] == "iopub_welcome":  # what was said before is lost
+                        asked = self.kernel_info()
+                    if told["parent_header"].get("msg_id") == asked:
+                        if told["content"].get("execution_state") == "idle":
+                            return
+        raise RuntimeError("the kernel died, or did not answer, while it started")
+
+
 class Manager(AsyncKernelManager):
     """A kernel manager that knows one kernel: this interpreter's, started by
-    :class:`Provisioner`."""
+    :class:`Provisioner`.
+
+    After `limit` seconds, where that is not None, the kernel is killed and `expired` set.
+    """
+
+    limit: float | None = None
+    expired = threading.Event()
 
     def _kernel_spec_manager_default(self):
         return OwnInterpreter(parent=self)
+
+    def client(self, **options):
+        """A :class:`Client`, whatever nbclient has asked for."""
+        self.client_factory = Client
+        return super().client(**options)
+
+    async def _async_start_kernel(self, **options):
+        """Start the kernel, and the clock of its run."""
+        await super()._async_start_kernel(**options)
+        self.clock = threading.Timer(self.limit or 0, self._expire)
+        self.clock.daemon = True
+        if self.limit is not None:
+            self.clock.start()
+
+    start_kernel = _async_start_kernel
+
+    def _expire(self):
+        process = getattr(self.provisioner, "process", None)
+        if process:
+            self.expired.set()
+            process.send_signal(signal.SIGKILL)
+
+    async def _async_cleanup_resources(self, restart=False):
+        self.clock.cancel()
+        await super()._async_cleanup_resources(restart)
+
+    async def _async_finish_shutdown(self, waittime=None, pollinterval=0.01, restart=False):
+        await super()._async_finish_shutdown(waittime, pollinterval, restart)
 
 
 class Forked:
@@ -163,6 +229,7 @@ class Server:
         # its own session: an interrupt at the terminal is for the parent, which then interrupts
         # the kernels
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "start_new_session": True}
+        env = {**env, **_SERVERS}
         self.process = subprocess.Popen([sys.executable, "-c", _START], env=env, **pipes)
         self._asking = threading.Lock()
 

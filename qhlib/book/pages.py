@@ -44,7 +44,8 @@ def check_builder() -> None:
         (home() / part).exists() for part in PARTS
     ):
         raise BookError(
-            "--html needs the book's builder; install it with: pip install 'qhlib[book]'"
+            "a page (--html, or without --no-report) needs the book's builder; install it with: "
+            "pip install 'qhlib[book]'"
         )
 
 

@@ -63,3 +63,56 @@ class Progress:
         self.say()
         while not self._ended.wait(HEARTBEAT):
             self.say()
+
+
+class Count:
+    """How far a sweep is: a bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, total: int, before: int, stream):
+        from tqdm import tqdm
+
+        self.total, self.before, self.stream = total, before, stream
+        self.done, self.failed, self.first = 0, 0, 0.0
+        self.began = self.said = time.monotonic()
+        terminal = getattr(stream, "isatty", lambda: False)()
+        bar = {"total": total, "initial": before, "unit": "run", "disable": not terminal}
+        self.bar = tqdm(file=stream, dynamic_ncols=True, **bar)
+
+    def __enter__(self) -> "Count":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.bar.close()
+        self.say()
+
+    def one(self, failed: bool) -> None:
+        """One more run has ended."""
+        self.done += 1
+        self.failed += failed
+        self.first = self.first or time.monotonic()  # what went before was workers starting
+        self.bar.update()
+        if failed:
+            self.bar.set_postfix(failed=self.failed)
+        if self.done == 3 or time.monotonic() - self.said >= HEARTBEAT:
+            self.say()
+
+    def say(self, note: str = "") -> None:
+        """A line: runs done, failed, seconds, and an estimate of what is left."""
+        self.said = time.monotonic()
+        seconds, ended = self.said - self.began, self.before + self.done
+        pace = (self.said - self.first) / (self.done - 1) if self.done > 2 else 0.0
+        left = pace * (self.total - ended)
+        guess = f", about {duration(left)} left" if left else ""
+        told = f"{ended} of {self.total} runs, {self.failed} failed, {duration(seconds)}{guess}"
+        self.bar.write(told + note, file=self.stream) if not self.bar.disable else print(
+            told + note, file=self.stream, flush=True
+        )
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words.
+
+    >>> duration(75), duration(9000)
+    ('75 s', '150 min')
+    """
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

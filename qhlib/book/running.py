@@ -185,9 +185,16 @@ def warm():
 
 
 def execute(
-    notebook: Notebook, values: Mapping, output: Path, timeout: int | None = None, stream=None
+    notebook: Notebook,
+    values: Mapping,
+    output: Path,
+    timeout: int | None = None,
+    stream=None,
+    limit: float | None = None,
 ) -> None:
     """Execute a checked notebook with papermill into `output`, saved as it runs.
+
+    `timeout` is for each cell; `limit` for the whole run, whose kernel is then killed: seconds.
 
     Raises :class:`RunFailed` when the run does not reach its end; ``KeyboardInterrupt`` gets a
     message.
@@ -208,13 +215,15 @@ def execute(
                 engine_name=ENGINE,
                 kernel_name="python3",
                 execution_timeout=timeout,
+                limit=limit,
                 output=output,
                 progress=progress,
                 source=notebook.path.name,
                 # The kernel's own log warns of local sockets and complains of being interrupted; a
                 # reader can act on neither, and what a cell prints or raises does not pass through
                 # it.
-                extra_arguments=["--log-level=CRITICAL"],
+                # Nor does a run belong into the reader's history of commands, a file of one lock.
+                extra_arguments=["--log-level=CRITICAL", "--HistoryManager.hist_file=:memory:"],
             )
     except papermill.exceptions.PapermillExecutionError:
         pass  # the failed cell is in the output
@@ -228,7 +237,8 @@ def execute(
         reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
     stopped = stopped_at(read_notebook(output), reason)
     if stopped:
-        raise RunFailed(f"{notebook.name} did not run to its last cell: {stopped}\n{kept}")
+        told = f"{notebook.name} did not run to its last cell: {stopped}\n{kept}"
+        raise RunFailed(told, stopped)
 
 
 def execute_many(

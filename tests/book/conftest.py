@@ -6,6 +6,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from qhlib.book.cli import main
+
 ROOT = Path(__file__).resolve().parents[2]
 
 PARAMETERS = """\
@@ -97,3 +99,33 @@ def write_chapter(workplace):
 def tiny(write_chapter):
     """The chapter ``tiny_chapter`` with one claim that is reproduced."""
     return write_chapter(GLUE, CLAIM)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Workers that stay warm from test to test, as on a cluster, found by their address."""
+    pytest.importorskip("distributed")
+    from qhlib.book.cluster import local_cluster
+
+    with local_cluster(2) as made:
+        yield made
+
+
+@pytest.fixture
+def sweep(request):
+    """``qhlib sweep tiny_chapter`` into the folder "out", on the shared workers unless other ones
+    are asked for; returns the exit status."""
+
+    def call(*options, name="tiny_chapter") -> int:
+        where = ()
+        if not {"--workers", "--scheduler"} & set(options):
+            where = ("--scheduler", request.getfixturevalue("cluster").scheduler_address)
+        return main(["sweep", name, *options, *where, "--no-report", "-o", "out"])
+
+    return call
+
+
+def table() -> list[dict]:
+    """The rows of the sweep in "out"."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    return parquet.read_table("out/table.parquet").to_pylist()

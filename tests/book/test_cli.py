@@ -191,6 +191,14 @@ def test_without_the_extras_a_sentence_says_what_to_install(tiny, workplace, cap
         assert main(arguments) == 0
 
 
+@pytest.mark.parametrize("module", ["distributed", "filelock", "pyarrow"])
+def test_without_what_sweeps_need_a_sentence_says_so(module, tiny, workplace, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    assert main(["sweep", "tiny_chapter", "--grid", "seed=1", "-o", "out"]) == 2
+    assert f"{module} is not installed, and this command" in (err := capsys.readouterr().err)
+    assert "pip install 'qhlib[book,sweep]'" in err and not list(workplace.iterdir())
+
+
 def test_one_bad_file_ends_nothing(tiny, workplace, capsys):
     (tiny.parent / "damaged.ipynb").write_text("{")
     assert main(["list"]) == 0
