@@ -9,7 +9,7 @@ for each is kept in ``_build/seeds/NOTEBOOK-EFFORT.jsonl``: a run that was stopp
 was. ``--write`` adds the rows to the table on the status page: for each notebook and effort how
 many seeds, how many of them turned some claim to ``deviates`` or did not end, and which claims
 those were. Both hold for the code whose digest stands beside them, the notebook's and that of the
-modules it imports: other code starts anew, the same code is tried on seeds that were not tried.
+numerical modules it imports: other code starts anew, the same code is tried on seeds that were not tried.
 """
 
 import argparse
@@ -62,14 +62,15 @@ def attempt(name: str, effort: str, seed: int) -> dict:
 
 
 def code_of(name: str) -> str:
-    """A digest of the notebook's code and of the modules of qhlib that it needs."""
+    """A digest of the notebook's code and of the numerical modules of qhlib that it needs."""
     from marginbook.fingerprint import dependencies, digest
 
     from qhlib.book import read_notebook
 
     cells = read_notebook(ROOT / "notebooks" / f"{name}.ipynb").cells
     code = [cell["source"] for cell in cells if cell["cell_type"] == "code"]
-    files = [(path.name, path.read_bytes()) for path in dependencies("\n".join(code))]
+    needed = (path for path in dependencies("\n".join(code)) if path.parent.name != "book")
+    files = [(path.name, path.read_bytes()) for path in needed]
     return digest([("cell", source.encode()) for source in code] + files)[:8]
 
 
