@@ -9,7 +9,7 @@ for each is kept in ``_build/seeds/NOTEBOOK-EFFORT.jsonl``: a run that was stopp
 was. ``--write`` adds the rows to the table on the status page: for each notebook and effort how
 many seeds, how many of them turned some claim to ``deviates`` or did not end, and which claims
 those were. Both hold for the code whose digest stands beside them, the notebook's and that of the
-numerical modules it imports: other code starts anew, the same code is tried on seeds that were not tried.
+numerical modules it imports: other code starts anew, the same code is tried on further seeds.
 """
 
 import argparse
