@@ -171,7 +171,7 @@ def main() -> None:
     parser.add_argument("--page", help="write a table between the marks of this page")
     parser.add_argument("--quick", action="store_true", help="a look, not a measurement")
     arguments = parser.parse_args()
-    turns, runs, many = (2, 6, 50) if arguments.quick else (9, 40, 2000)
+    turns, runs, many = (2, 6, 50) if arguments.quick else (9, 24, 2000)
     rows: dict[str, float] = {}
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
