@@ -12,6 +12,8 @@ import sys
 import pytest
 
 from qhlib.book import tables
+from qhlib.book.cli import main
+from qhlib.book.running import run
 from tests.book.test_faults import session, soon
 
 pytest.importorskip("distributed")
@@ -79,3 +81,14 @@ def test_the_report_is_looked_at(swept):
         assert tab.locator("figure.scrubber output").inner_text() == "2.0"
         browser.close()
     assert not [url for url in heard if not url.startswith(("file:", "data:", "blob:"))]
+
+
+def test_two_threads_give_the_same_numbers(tmp_path, monkeypatch, capsys):
+    """To 1e-9, the command's own limit; one thread again gives them to the bit."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    run(NAME, preset="smoke", output="a.ipynb")
+    assert main(["verify", "a.ipynb"]) == 0
+    assert "the same to the bit" in capsys.readouterr().out
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert main(["verify", "a.ipynb"]) == 0
