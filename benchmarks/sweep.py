@@ -9,7 +9,7 @@ import argparse
 import io
 import json
 import os
-import shutil
+import re
 import statistics
 import tempfile
 import time
@@ -127,8 +127,14 @@ def growth(folder: Path, runs: int) -> dict:
         with connected(None, 1) as client:
             sweep.run_all(made, client, stream=io.StringIO())
         first = made.path(next(iter(made.runs)))
-    for each in ready[1:]:
-        shutil.copy(first, first.with_name(f"{sets.name_of(BOOK, each)}.ipynb"))
+    text = first.read_text("utf8")
+    for k, each in enumerate(ready[1:], 1):  # numbers of their own, or the table packs too well
+        own = re.sub(
+            r'("measured": |"gap": )(-?[\d.e-]+)',
+            lambda m, k=k: f"{m[1]}{float(m[2]) * (1 + k)!r}",
+            text,
+        )
+        first.with_name(f"{sets.name_of(BOOK, each)}.ipynb").write_text(own, "utf8")
     began = time.perf_counter()
     with sweep.opened(BOOK, ready, folder / "many", resume=True) as made:
         looked = time.perf_counter() - began
@@ -162,7 +168,7 @@ def page(rows: dict, load: float) -> str:
     ]
     day = f"{datetime.now(timezone.utc):%Y-%m-%d}"
     where = f"{processor()}, {cores()} processors, load {load:.1f} before, {day}"
-    return "\n".join([f"| `{NAME}` at smoke; {where} | |", "|---|---|", *told])
+    return "\n".join([f"| `{NAME}` at smoke; {where} | value |", "|---|---|", *told])
 
 
 def main() -> None:
@@ -171,7 +177,7 @@ def main() -> None:
     parser.add_argument("--page", help="write a table between the marks of this page")
     parser.add_argument("--quick", action="store_true", help="a look, not a measurement")
     arguments = parser.parse_args()
-    turns, runs, many = (2, 6, 50) if arguments.quick else (9, 40, 2000)
+    turns, runs, many = (2, 6, 50) if arguments.quick else (9, 24, 2000)
     rows: dict[str, float] = {}
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:

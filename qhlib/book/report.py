@@ -105,7 +105,7 @@ def explorer(table, over: str, name: str):
     """A slider over the swept parameter `over`: at each of its values the deviation of every
     claim, in units of its tolerance; `name` is the slider's on its page. At most 16 values.
 
-    Raises :class:`BookError` when the parameter takes one value only.
+    Raises :class:`BookError` when the table holds no claims.
     """
     import matplotlib.pyplot as plt
 
@@ -113,8 +113,8 @@ def explorer(table, over: str, name: str):
 
     claims = table.dropna(subset="claim")
     values = sorted(claims[over].unique())
-    if len(values) < 2:
-        raise BookError(f"{over} has one value in this table: there is nothing to move")
+    if not values:
+        raise BookError("this table holds no claims: there is nothing to show")
     if len(values) > MOST:  # the ends, and evenly between
         values = [values[k * (len(values) - 1) // (MOST - 1)] for k in range(MOST)]
     names, frames = list(claims["claim"].unique()), []

@@ -212,7 +212,7 @@ def carry_out(
             raise RunFailed(f"{sweep.root} cannot be written: {error.strerror}") from None
         finally:
             summary(sweep, stream)
-    if report:
+    if report and sweep.finished:
         from .report import write
 
         for path in write(sweep, stream):

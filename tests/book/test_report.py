@@ -68,8 +68,31 @@ def test_figures_hold_the_numbers_of_the_table(made):
     assert shares[0].tolist() == [1, pytest.approx(2 / 3), pytest.approx(1 / 3), -1]
     slider = report.explorer(table, "rate", "demo")
     assert slider.data.count("data:image/png") >= 4 and 'id="demo-range"' in slider.data
-    with pytest.raises(BookError, match="there is nothing to move"):
-        report.explorer(table, "noisy", "demo")
+    with pytest.raises(BookError, match="this table holds no claims"):
+        report.explorer(table[table.claim.isna()], "rate", "demo")
+
+
+CHANGES = {
+    "a word": lambda t: t.assign(device=[f"device {k % 5}" for k in range(len(t))]),
+    "a truth": lambda t: t.assign(noisy=[bool(k % 2) for k in range(len(t))], rate=1.0, seed=1),
+    "one set": lambda t: t.assign(rate=1.0, seed=1),
+    "nothing asserted": lambda t: t.assign(verdict="outside"),
+    "no number": lambda t: t.assign(measured=float("nan"), deviation=float("nan")),
+    "infinite": lambda t: t.assign(measured=float("inf"), deviation=float("inf")),
+    "wide": lambda t: t.assign(rate=[10.0 ** (k % 7) for k in range(len(t))]),
+    "all failed but one": lambda t: t[t.seed.eq(0) & t.rate.eq(1) | t.claim.isna()],
+}
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_odd_tables_have_figures_too(kind, made):
+    import matplotlib.pyplot as plt
+
+    table = CHANGES[kind](tables.read(made))
+    for draw in (report.measured, report.verdicts, report.durations):
+        draw(table).canvas.draw()
+    plt.close("all")
+    assert report.explorer(table, report.axis(table), "demo").data
 
 
 def test_a_slider_over_many_values_has_few_frames(made):
