@@ -17,7 +17,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from qhlib.book import sets, sweep, tables
-from qhlib.book.cluster import connected, cores, run_one
+from qhlib.book.cluster import connected, cores, fixed, run_one
 from qhlib.book.notebook import find_chapter, read_notebook
 from qhlib.book.patches import import_papermill
 from qhlib.book.provenance import processor
@@ -64,7 +64,7 @@ def overheads(folder: Path, turns: int) -> dict:
     with connected(None, 1) as client:
 
         def swept(seed):
-            given = (TEXT, BOOK.path.name, "out", values(seed), None, "1")
+            given = (TEXT, BOOK.path.name, "out", values(seed), None, fixed())
             text, stopped = client.submit(run_one, *given, pure=False).result()
             assert not stopped, stopped
             out.write_text(text)

@@ -18,6 +18,10 @@ from qhlib import __version__
 from .errors import BookError, RunFailed
 from .notebook import read_notebook
 
+FIXED = "OMP_NUM_THREADS MKL_NUM_THREADS OPENBLAS_NUM_THREADS PYTHONHASHSEED".split()
+PATIENCE = 30.0
+"""Seconds until a scheduler that does not answer is none."""
+
 
 def threads() -> int:
     """Threads of a kernel.
@@ -40,6 +44,22 @@ def cores() -> int:
 
 
 @contextlib.contextmanager
+def same_environment() -> Iterator[None]:
+    """Leaves this process's variables as they were: Dask sets some for the workers it starts."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def fixed() -> dict[str, str | None]:
+    """The variables that decide on a kernel's threads and hashes; None for one that is not set."""
+    return {name: os.environ.get(name) for name in FIXED}
+
+
+@contextlib.contextmanager
 def local_cluster(workers: int | None = None) -> Iterator:
     """A Dask cluster on this machine, with a worker for each processor unless `workers` says
     otherwise; all its processes end with it, and with this process, however that ends."""
@@ -47,16 +67,17 @@ def local_cluster(workers: int | None = None) -> Iterator:
 
     # Ctrl-C reaches every process of a terminal: it is for the one that the reader started
     deaf = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
-    with tempfile.TemporaryDirectory(prefix="qhlib-dask-") as folder:
-        cluster = LocalCluster(
-            n_workers=workers or max(1, cores() // threads()),
-            threads_per_worker=1,
-            dashboard_address="127.0.0.1:0",
-            memory_limit=0,  # a run's memory is its kernel's, not the worker's
-            local_directory=folder,
-            silence_logs=50,
-            preload=[deaf],
-        )
+    with tempfile.TemporaryDirectory(prefix="qhlib-dask-") as folder, same_environment():
+        with same_environment():
+            cluster = LocalCluster(
+                n_workers=workers or max(1, cores() // threads()),
+                threads_per_worker=1,
+                dashboard_address="127.0.0.1:0",
+                memory_limit=0,  # a run's memory is its kernel's, not the worker's
+                local_directory=folder,
+                silence_logs=50,
+                preload=[deaf],
+            )
         try:
             yield cluster
         except BaseException:
@@ -84,7 +105,7 @@ def connected(scheduler: str | None, workers: int | None) -> Iterator:
     with dask.config.set(quiet), contextlib.ExitStack() as stack:
         place = scheduler or stack.enter_context(local_cluster(workers))
         try:
-            client = Client(place, set_as_default=False, timeout=10)
+            client = Client(place, set_as_default=False, timeout=PATIENCE)
         except (OSError, ValueError) as error:
             raise BookError(f"no Dask scheduler answers at {scheduler}: {error}") from None
         stack.push(lambda *_: _close(client))
@@ -111,12 +132,14 @@ def _version() -> str:
     return __version__
 
 
-def run_one(text: str, chapter: str, name: str, values: Mapping, limit, threads: str):
+def run_one(text: str, chapter: str, name: str, values: Mapping, limit, variables: Mapping):
     """On a worker: the notebook in `text`, whose file is called `chapter`, executed, and why it
     did not reach its end; empty when it did."""
     from .running import execute
 
-    os.environ["OMP_NUM_THREADS"] = threads
+    for key, value in variables.items():  # of the process that was started by the reader
+        os.environ.pop(key, None)
+        os.environ.update({key: value} if value is not None else {})
     stopped = ""
     with tempfile.TemporaryDirectory(prefix="qhlib-sweep-") as folder:
         output = Path(folder) / f"{name}.ipynb"

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .cluster import connected, run_one, threads
+from .cluster import connected, fixed, run_one
 from .errors import BookError, RunFailed
 from .notebook import Notebook, chapter_directories, chapter_paths, read_notebook, write_whole
 from .progress import HEARTBEAT, Count
@@ -143,6 +143,7 @@ def run_all(sweep: Sweep, client, limit: float | None = None, stream=None) -> No
     text, chapter = json.dumps(sweep.notebook.content), sweep.notebook.path.name
     waiting, done = iter(sweep.missing), queue.SimpleQueue()
     running: dict = {}
+    variables = fixed()
 
     def fill() -> int:
         """As many runs at a time as there are workers: none holds one that another could do."""
@@ -151,7 +152,7 @@ def run_all(sweep: Sweep, client, limit: float | None = None, stream=None) -> No
         except OSError:
             raise RunFailed("the scheduler went away") from None
         while len(running) < max(slots, 1) and (name := next(waiting, None)):
-            given = (text, chapter, name, sweep.runs[name], limit, str(threads()))
+            given = (text, chapter, name, sweep.runs[name], limit, variables)
             future = client.submit(run_one, *given, key=f"run-{name}-{token}", pure=False)
             running[future] = name
             future.add_done_callback(done.put)

@@ -112,14 +112,14 @@ def cluster():
 
 
 @pytest.fixture
-def sweep(request):
+def sweep(cluster):
     """``qhlib sweep tiny_chapter`` into the folder "out", on the shared workers unless other ones
     are asked for; returns the exit status."""
 
     def call(*options, name="tiny_chapter") -> int:
         where = ()
         if not {"--workers", "--scheduler"} & set(options):
-            where = ("--scheduler", request.getfixturevalue("cluster").scheduler_address)
+            where = ("--scheduler", cluster.scheduler_address)
         return main(["sweep", name, *options, *where, "--no-report", "-o", "out"])
 
     return call

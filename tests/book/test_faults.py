@@ -288,7 +288,7 @@ def test_a_scheduler_that_goes_away(chapter, sweep, workplace, capsys):
     place = workplace / "scheduler.json"
     dask = [sys.executable, "-m", "dask"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    at = ["--scheduler-file", str(place), "--no-dashboard"]
+    at = ["--scheduler-file", str(place), "--no-dashboard", "--host", "127.0.0.1"]
     scheduler = subprocess.Popen([*dask, "scheduler", "--port", "0", *at], **quiet)
     assert soon(place.exists)
     worker = subprocess.Popen(
@@ -316,7 +316,8 @@ def test_a_scheduler_that_goes_away(chapter, sweep, workplace, capsys):
     resumed(sweep, workplace)
 
 
-def test_a_scheduler_that_is_not_there(tiny, sweep, workplace, capsys):
+def test_a_scheduler_that_is_not_there(tiny, sweep, workplace, capsys, monkeypatch):
+    monkeypatch.setattr("qhlib.book.cluster.PATIENCE", 1.0)
     assert sweep("--grid", "seed=1", "--scheduler", "tcp://127.0.0.1:9") == 2
     assert "no Dask scheduler answers at tcp://127.0.0.1:9" in capsys.readouterr().err
     assert sweep("--grid", "seed=1", "--scheduler", "nonsense://x", "--resume") == 2

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 
 import pytest
 
@@ -78,6 +79,17 @@ def test_numbers_are_those_of_a_single_run_to_the_bit(sweep, workplace):
     assert [row["predicted"].hex() for row in rows] == [
         float(c["predicted"]).hex() for c in alone.claims
     ]
+
+
+@pytest.mark.parametrize("workers", [(), ("--workers", "1")], ids=["far", "here"])
+def test_threads_are_those_of_a_single_run(workers, sweep, tiny, workplace, monkeypatch):
+    """Dask sets variables for its workers, and in the process that starts them: none of them
+    reaches a kernel, and none stays."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    before = dict(os.environ)
+    assert sweep("--grid", "seed=0,1", *workers) == 0
+    assert {row["used_threads"] for row in table()} == {2}
+    assert dict(os.environ) == before
 
 
 EVIL = [
