@@ -7,6 +7,7 @@ ends this process ends the workers that it started, and with them their kernels.
 
 import contextlib
 import io
+import logging
 import os
 import signal
 import tempfile
@@ -102,6 +103,8 @@ def connected(scheduler: str | None, workers: int | None) -> Iterator:
 
     # the sweep says itself what happened; what an ended worker held is computed anew
     quiet = {"logging": {"distributed": "critical", "asyncio": "critical"}}
+    for name in quiet["logging"]:  # here it has read its settings, and its threads outlive a client
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with dask.config.set(quiet), contextlib.ExitStack() as stack:
         place = scheduler or stack.enter_context(local_cluster(workers))
         try:
