@@ -103,7 +103,7 @@ def connected(scheduler: str | None, workers: int | None) -> Iterator:
 
     # the sweep says itself what happened; what an ended worker held is computed anew
     quiet = {"logging": {"distributed": "critical", "asyncio": "critical"}}
-    for name in quiet["logging"]:  # here it has read its settings, and its threads outlive a client
+    for name in quiet["logging"]:  # it has read its settings here, and its threads go on
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with dask.config.set(quiet), contextlib.ExitStack() as stack:
         place = scheduler or stack.enter_context(local_cluster(workers))
