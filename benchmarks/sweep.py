@@ -17,10 +17,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from qhlib.book import sets, sweep, tables
-from qhlib.book.cluster import connected, cores, fixed, run_one
+from qhlib.book.cluster import connected, fixed, run_one
 from qhlib.book.notebook import find_chapter, read_notebook
 from qhlib.book.patches import import_papermill
-from qhlib.book.provenance import processor
+from qhlib.book.provenance import cores, processor
 from qhlib.book.records import read_record
 from qhlib.book.running import execute
 

@@ -5,6 +5,7 @@ far as can be: a file shares its builds and its browser.
 """
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -20,6 +21,18 @@ sys.path.insert(0, str(ROOT))
 # No test may need an idle machine: an example that is late is no failure.
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
+
+
+def find_chromium() -> str:
+    """Path of the browser; without one the test is skipped, or fails where one is required."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    path = next(filter(None, map(shutil.which, names)), None)
+    if path is None:
+        lacking = "no Chromium is installed (apt-get install chromium): no page was looked at"
+        if os.environ.get("QHLIB_REQUIRE_CHROMIUM") == "1":
+            pytest.fail(lacking)
+        pytest.skip(lacking)
+    return path
 
 
 @pytest.fixture(scope="session")

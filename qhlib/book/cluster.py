@@ -18,6 +18,7 @@ from qhlib import __version__
 
 from .errors import BookError, RunFailed
 from .notebook import read_notebook
+from .provenance import cores
 
 FIXED = "OMP_NUM_THREADS MKL_NUM_THREADS OPENBLAS_NUM_THREADS PYTHONHASHSEED".split()
 PATIENCE = 30.0
@@ -32,16 +33,6 @@ def threads() -> int:
     """
     told = os.environ.get("OMP_NUM_THREADS", "1")
     return int(told) if told.isdigit() and int(told) else 1
-
-
-def cores() -> int:
-    """Processors that this process may use.
-
-    >>> cores() >= 1
-    True
-    """
-    known = hasattr(os, "sched_getaffinity")
-    return len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
 
 
 @contextlib.contextmanager

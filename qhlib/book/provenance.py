@@ -85,6 +85,16 @@ def lock(installed: Mapping[str, str], file: Path | None = None) -> dict:
     return {"fingerprint": hashlib.sha256(content).hexdigest()[:16], "differ": differ}
 
 
+def cores() -> int:
+    """Processors that this process may use.
+
+    >>> cores() >= 1
+    True
+    """
+    known = hasattr(os, "sched_getaffinity")
+    return len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
+
+
 def threads() -> int:
     """How many threads a computation uses here: torch's word, or else that of the environment.
 
@@ -115,9 +125,7 @@ def provenance(chapter: str, parameters: Mapping, seconds: float) -> dict:
         "threads": threads(),
         "machine": {
             "processor": processor(),
-            "cores": len(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity")
-            else os.cpu_count(),
+            "cores": cores(),
             "system": f"{platform.system()} {platform.release()}",
         },
         "parameters": dict(parameters),

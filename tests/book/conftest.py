@@ -1,12 +1,15 @@
 """Small chapters, written where only the test sees them."""
 
+import contextlib
 import os
+import time
 from pathlib import Path
 
 import nbformat
 import pytest
 
 from qhlib.book.cli import main
+from tests.conftest import find_chromium
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -129,3 +132,32 @@ def table() -> list[dict]:
     """The rows of the sweep in "out"."""
     parquet = pytest.importorskip("pyarrow.parquet")
     return parquet.read_table("out/table.parquet").to_pylist()
+
+
+@contextlib.contextmanager
+def opened(page: Path, width: int = 1280):
+    """``with opened(page) as tab``: the page in a browser of its own, which ends with the block,
+    for its event loop is in the way of kernels; it may ask for nothing elsewhere and not complain.
+    """
+    sync_api, heard = pytest.importorskip("playwright.sync_api"), []
+    path = find_chromium()
+    with sync_api.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        tab = browser.new_page(viewport={"width": width, "height": 900})
+        tab.set_default_timeout(120_000)
+        tab.on("request", lambda request: heard.append(request.url))
+        tab.on("console", lambda m: m.type in ("error", "warning") and heard.append(m.text))
+        tab.goto(page.as_uri())
+        yield tab
+        browser.close()
+    assert not [each for each in heard if not each.startswith(("file:", "data:", "blob:"))]
+
+
+def soon(what, seconds: float = 120) -> bool:
+    """Whether `what` comes true in that time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if what():
+            return True
+        time.sleep(0.1)
+    return False

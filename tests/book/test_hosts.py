@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import table
-from .test_faults import soon
+from .conftest import soon, table
 
 pytest.importorskip("distributed")
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="processes as on POSIX systems")

@@ -4,7 +4,6 @@ import io
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import nbformat
@@ -15,7 +14,7 @@ from qhlib.book.errors import RunFailed
 from qhlib.book.records import read_record
 from qhlib.book.running import execute_many, run
 
-from .conftest import CLAIM, GLUE
+from .conftest import CLAIM, GLUE, soon
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 DRAW = (
@@ -96,11 +95,11 @@ def test_no_kernel_outlives_who_started_it(write_chapter, workplace):
     code = "from qhlib.book import run; run('tiny_chapter', output='out.ipynb')"
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     told = Path("pid")
-    assert _soon(lambda: told.exists() and told.read_text(), 120)
+    assert soon(lambda: told.exists() and told.read_text(), 120)
     process.kill()
     process.wait()
     pid = int(told.read_text())
-    assert _soon(lambda: not _runs(pid), 30), "the kernel still runs"
+    assert soon(lambda: not _runs(pid), 30), "the kernel still runs"
 
 
 def _runs(pid: int) -> bool:
@@ -112,15 +111,6 @@ def _runs(pid: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def _soon(what, seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if what():
-            return True
-        time.sleep(0.1)
-    return False
 
 
 def test_several_run_at_once_and_a_failing_one_stops_no_other(write_chapter, workplace):

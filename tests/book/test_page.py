@@ -1,8 +1,6 @@
 """A run's page: the book's look and numbers, every piece beside it, nothing from elsewhere."""
 
-import os
 import re
-import shutil
 
 import nbformat
 import pytest
@@ -10,11 +8,8 @@ import pytest
 from qhlib.book.notebook import read_notebook
 from qhlib.book.pages import write_page
 
-from .conftest import notebook
+from .conftest import notebook, opened
 
-CHROMIUM = (
-    os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-)
 PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAA"
     "AABJRU5ErkJggg=="
@@ -112,23 +107,8 @@ def test_a_chapter_of_the_book_keeps_its_number(tmp_path):
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(not CHROMIUM, reason="no Chromium is installed")
 def test_the_page_typesets_its_formulas_offline(page):
-    playwright = pytest.importorskip("playwright.sync_api")
-    requests, console = [], []
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        tab = browser.new_page(viewport={"width": 375, "height": 800})
-        tab.on("request", lambda request: requests.append(request.url))
-        tab.on("console", lambda message: message.type == "error" and console.append(message.text))
-        tab.goto(page.as_uri())
-        tab.wait_for_function(
-            "document.querySelectorAll('mjx-container').length >= 4", timeout=120_000
-        )
+    with opened(page, 375) as tab:
+        tab.wait_for_function("document.querySelectorAll('mjx-container').length >= 4")
         assert tab.locator("mjx-merror").count() == 0
         assert tab.evaluate("document.documentElement.scrollWidth") <= 375
-        browser.close()
-    assert (
-        not [url for url in requests if not url.startswith(("file:", "data:", "blob:"))]
-        and console == []
-    )

@@ -4,7 +4,6 @@ QHLIB_SWEEP=200 makes it 200 runs (minutes) instead of 12.
 """
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,12 +13,12 @@ import pytest
 from qhlib.book import tables
 from qhlib.book.cli import main
 from qhlib.book.running import run
-from tests.book.test_faults import session, soon
+from tests.book.conftest import opened, soon
+from tests.book.test_faults import session
 
 pytest.importorskip("distributed")
 NAME, RUNS = "lexicographic_stationary", int(os.environ.get("QHLIB_SWEEP", "12"))
 PULLS = [2.0, 2.5, 3.0, 4.0]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 @pytest.fixture(scope="module")
@@ -64,23 +63,13 @@ def test_the_table_is_complete(swept):
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(not CHROMIUM, reason="no Chromium is installed")
 def test_the_report_is_looked_at(swept):
-    playwright = pytest.importorskip("playwright.sync_api")
-    heard = []
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        tab = browser.new_page(viewport={"width": 1280, "height": 900})
-        tab.set_default_timeout(120_000)
-        tab.on("request", lambda request: heard.append(request.url))
-        tab.goto((swept[0] / "report.html").as_uri())
+    with opened(swept[0] / "report.html") as tab:
         words = tab.locator("main").inner_text()
         assert f"{RUNS} runs of {NAME}, {RUNS} of them finished, over pull, seed" in words
         assert tab.evaluate("[...document.images].filter(i => !i.naturalWidth).length") == 0
         tab.locator("figure.scrubber input").press("Home")
         assert tab.locator("figure.scrubber output").inner_text() == "2.0"
-        browser.close()
-    assert not [url for url in heard if not url.startswith(("file:", "data:", "blob:"))]
 
 
 def test_two_threads_give_the_same_numbers(tmp_path, monkeypatch, capsys):

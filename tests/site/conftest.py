@@ -12,6 +12,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from tests.conftest import find_chromium
+
 ROOT = Path(__file__).resolve().parents[2]
 V4 = nbformat.v4
 FLAGS = (
@@ -167,13 +169,7 @@ def site() -> Path:
 @pytest.fixture(scope="session")
 def chromium():
     """A headless Chromium, started once."""
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    path = next(filter(None, map(shutil.which, names)), None)
-    if path is None:
-        lacking = "no Chromium is installed (apt-get install chromium): no page was looked at"
-        if os.environ.get("QHLIB_REQUIRE_CHROMIUM") == "1":
-            pytest.fail(lacking)
-        pytest.skip(lacking)
+    path = find_chromium()
     sync_api = pytest.importorskip("playwright.sync_api")
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
