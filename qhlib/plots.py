@@ -40,7 +40,7 @@ SERIES = [{"color": c, "linestyle": s, "marker": m} for c, s, m in _STYLES]
 
 
 def use_style() -> None:
-    """Set the book's figure style: white background, colour-blind palette, figures of 7 by 4
+    """Set the book's figure style: white background, colour-blind palette, figures of 5.5 by 3.6
     inches at 110 dpi.
 
     It starts from matplotlib's own defaults, so that a reader's matplotlibrc changes no figure.
@@ -56,7 +56,7 @@ def use_style() -> None:
     sns.set_theme(style="whitegrid", palette="colorblind", context="notebook")
     plt.rcParams.update(
         {
-            "figure.figsize": (7, 4),
+            "figure.figsize": (5.5, 3.6),
             "figure.dpi": 110,
             "savefig.facecolor": "white",
             "figure.autolayout": True,
@@ -195,11 +195,12 @@ def scrubber(
         return html.escape(text, quote=True)
 
     # one picture whose source changes: a page stays small in elements, whatever the number of
-    # frames
+    # frames. A page may show it in panes, of which the first has the words
     move = (
-        "const f=this.closest('figure'),i=f.querySelector('img'),"
+        "const f=this.closest('figure'),i=f.querySelectorAll('img'),"
         "[t,u]=(this.frames??=JSON.parse(f.dataset.frames))[this.value];"
-        "i.src=u;i.alt=f.dataset.alt+' At '+t+'.';f.querySelector('output').textContent=t;"
+        "i.forEach(e=>e.src=u);i[0].alt=f.dataset.alt+' At '+t+'.';"
+        "f.querySelector('output').textContent=t;"
         "this.setAttribute('aria-valuetext',t)"
     )
     (label, picture), last, data = frames[-1], len(frames) - 1, quoted(json.dumps(frames))

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from qhlib import images
+from tests.notebooks.legible import watch
 from tests.notebooks.play import NOTEBOOKS, notebook, tell
 
 NAMES = sorted(
@@ -85,7 +86,9 @@ def legal(name: str):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_legal_parameters_run_to_the_end(name):
+def test_legal_parameters_run_to_the_end(name, monkeypatch):
+    small = watch(monkeypatch)
+
     @settings(
         max_examples=EXAMPLES,
         deadline=None,
@@ -102,5 +105,6 @@ def test_legal_parameters_run_to_the_end(name):
         assert not wrong, json.dumps([parameters, wrong], indent=1)
         assert not re.search(r"\bnan\b", text), parameters
         assert "ran to its end" in text
+        assert not small, f"too small on a phone, with {parameters}: {small[:5]}"
 
     runs()
