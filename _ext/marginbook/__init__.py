@@ -8,16 +8,17 @@ One module per subject, each with its own ``setup`` where Sphinx calls it:
 * ``checks``: fails the build where the book does not hold, each time it is built
 * ``cures``: the stock faults (outside requests, console errors, singlehtml)
 * ``panes``: pictures that a phone can show
+* ``terms``: the first use of a term leads to the glossary
 * ``fingerprint``: what names an execution and a finished book; the Makefile calls it, too
 
 They live in an extension rather than in the Makefile, so that ``jupyter-book build .`` has them as
 well.
 """
 
-from . import checks, cures, execution, panes
+from . import checks, cures, execution, panes, terms
 
 
 def setup(app):
-    for part in (cures, execution, checks, panes):
+    for part in (cures, execution, checks, panes, terms):
         part.setup(app)
     return {"version": "2", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -148,12 +148,18 @@ def hand_over(app, docname, source):
             cell = {**cell, "source": words.with_claims(text, rows)}
         elif "outputs" in cell:
             data = {CLAIM_MIME, FINISHED_MIME}
-            cell = {
-                **cell,
-                "outputs": [o for o in cell["outputs"] if not data & {*o.get("data", ())}],
-            }
+            shown = [o for o in cell["outputs"] if not data & {*o.get("data", ())}]
+            cell = {**cell, "outputs": shown, "metadata": folded(cell["metadata"])}
         cells.append(cell)
     source[0] = json.dumps({**notebook.content, "cells": cells})
+
+
+def folded(metadata: dict) -> dict:
+    """The metadata of a code cell; that with the parameters is folded, and its bar says so."""
+    if "parameters" not in metadata.get("tags", ()):
+        return metadata
+    told = {"mystnb": {"code_prompt_show": "Show the parameters"}}
+    return {**metadata, **told, "tags": [*metadata["tags"], "hide-input"]}
 
 
 def _made(app, docname: str, place) -> str:
@@ -168,13 +174,19 @@ def _made(app, docname: str, place) -> str:
         return words.scorecard(content, chapters, titles)
     if kind == "bookstatus":
         return words.status(chapters, titles)
+    if kind == "verdicts":
+        return words.verdicts(argument, chapters)
     glued = Path(app.outdir).parent / "glued" / f"{argument.strip()}.png"
     glued.parent.mkdir(parents=True, exist_ok=True)
     for notebook in app.marginbook.values():
         for cell in notebook.cells:
             for output in cell.get("outputs", ()):
                 if output.get("metadata", {}).get("scrapbook", {}).get("name") == argument.strip():
-                    glued.write_bytes(base64.b64decode(output["data"][GLUE_MIME + "image/png"]))
+                    data = output["data"]
+                    if slider := data.get(GLUE_MIME + "text/html"):
+                        again = slider.replace("-range", "-range-again")  # its names on one page
+                        return f"```{{raw}} html\n{again}\n```\n\n{content}"
+                    glued.write_bytes(base64.b64decode(data[GLUE_MIME + "image/png"]))
     path = os.path.relpath(glued, Path(app.srcdir, docname).parent)
     return f"```{{figure}} {path}\n{content}```"
 

@@ -20,7 +20,8 @@ MEANING = {
     "outside": "the assumptions do not hold for these parameters, so nothing is asserted",
 }
 PLACE = re.compile(
-    r"^(`{3,})\{(scorecard|bookstatus|parameters|chapter-figure)\} *(.*)\n([\s\S]*?)^\1 *$",
+    r"^(`{3,})\{(scorecard|bookstatus|parameters|verdicts|chapter-figure)\} *(.*)\n"
+    r"([\s\S]*?)^\1 *$",
     re.MULTILINE,
 )
 
@@ -57,13 +58,38 @@ def with_claims(text: str, rows: dict[str, dict]) -> str:
 
 
 def parameters(declaration: Declaration) -> str:
-    """The declared parameters as a list, which a phone can show as well."""
-    lines = [
-        f"* `{spec.name}`, {spec.allowed or spec.type}, default `{spec.default!r}`: {spec.help}"
-        for spec in declaration.specs
-    ]
-    lines += [f"* together: `{' '.join(relation)}`" for relation in declaration.relations]
-    return "\n".join(lines)
+    """The box under *Rerun this page*: the command, the parameters in two tables of three columns,
+    and the notebook to take along."""
+    name = declaration.chapter
+    parts = [f"```bash\nqhlib run {name} --html   # this page again; changes: -p NAME=VALUE\n```"]
+    how = ("seed", "effort", "dataset", "data_folder", "checkpoint_folder", "device")
+    for title, run in (("The experiment", False), ("How it is run", True)):
+        rows = [[title, "default, range", "meaning"]]
+        for spec in declaration.specs:
+            default = f"`{spec.default}`" if spec.default != "" else "empty"
+            allowed = spec.allowed or spec.type.replace("str", "")
+            if (spec.name in how) == run:
+                rows.append([f"`{spec.name}`", f"{default} {allowed}".strip(), spec.help])
+        lines = ["* - " + "\n  - ".join(row) for row in rows]
+        head = "```{list-table}\n:header-rows: 1\n:widths: 34 30 36\n:class: parameters\n"
+        parts += ["\n".join([head, *lines, "```"])] * (len(rows) > 1)
+    rules = "; ".join(f"`{' '.join(relation)}`" for relation in declaration.relations)
+    parts += [f"Together: {rules}."] * bool(rules)
+    parts += [f"To take along: {{download}}`{name}.ipynb <{name}.ipynb>`, without outputs."]
+    return "\n\n".join(parts)
+
+
+def counted(rows: list[dict]) -> str:
+    """How many claims have which verdict, in words."""
+    few = Counter(row["verdict"] for row in rows)
+    return ", ".join(f"{VERDICTS[word]} {few[word]} {word}" for word in VERDICTS if few[word])
+
+
+def verdicts(names: str, chapters: dict) -> str:
+    """What became of the claims of some notebooks, `names` with blanks between them."""
+    wanted = [f"notebooks/{name}" for name in names.split()]
+    rows = [row for page, told in chapters.items() if page in wanted for row in told.claims]
+    return counted(rows)
 
 
 def badge(row: dict) -> str:
@@ -93,14 +119,16 @@ def scorecard(papers: str, chapters: dict, titles: dict) -> str:
     parts += [f"## All {counts.total()} claims\n"]
     parts += [f"* {counts[word]} {VERDICTS[word]} **{word}**: {MEANING[word]}" for word in MEANING]
     for page, told in chapters.items():
-        few = Counter(row["verdict"] for row in told.claims)
-        words = ", ".join(f"{few[word]} {word}" for word in VERDICTS if few[word])
         lines = [
             f"* {badge(row)} `{row['id']}`: {' '.join(row['statement'].split())}"
             f"<br>{sentence(numbers(row))}"
             for row in told.claims
         ]
-        parts += [f"\n:::::::{{dropdown}} {titles[page]}: {words}", *lines, ":::::::"]
+        parts += [
+            f"\n:::::::{{dropdown}} {titles[page]}: {counted(told.claims)}",
+            *lines,
+            ":::::::",
+        ]
     return "\n".join(parts)
 
 

@@ -26,8 +26,8 @@ from pathlib import Path
 from .cluster import connected, fixed, run_one
 from .errors import BookError, RunFailed
 from .notebook import Notebook, chapter_directories, chapter_paths, read_notebook, write_whole
-from .progress import HEARTBEAT, Count
-from .records import stopped_at
+from .progress import HEARTBEAT, Count, duration
+from .records import record_of, stopped_at
 from .sets import name_of
 
 
@@ -200,7 +200,8 @@ def carry_out(
 
     total, there = len(sweep.runs), len(sweep.finished)
     told = f"{sweep.notebook.name}: {total:,} runs"
-    print(told + f", {there:,} of them finished already" * bool(there), file=stream, flush=True)
+    told += f", {there:,} of them finished already" * bool(there)
+    print(told + expected(sweep), file=stream, flush=True)
     try:
         if sweep.missing:
             with connected(scheduler, workers) as client:
@@ -220,6 +221,21 @@ def carry_out(
             print(path)
     if sweep.missing:
         raise RunFailed(f"{len(sweep.missing):,} of {total:,} runs did not reach their end")
+
+
+def expected(sweep: Sweep) -> str:
+    """How long the computations will take by the book's own execution, in words; empty if the book
+    was not built here or every run has another effort."""
+    from .verify import of_the_book
+
+    ran = of_the_book(sweep.notebook.name)
+    finished = ran and record_of(ran).finished
+    if not finished:
+        return ""
+    effort = finished["parameters"].get("effort")
+    alike = sum(sweep.runs[name].get("effort") == effort for name in sweep.missing)
+    each = finished["seconds"]
+    return f"; about {duration(each * alike)} of computing, {each:.0f} s a run" if alike else ""
 
 
 def summary(sweep: Sweep, stream) -> None:

@@ -58,9 +58,7 @@ def stored(name: str, against: str | None = None) -> Stored:
         if not claims:
             raise BookError(f"{against} holds no claims of {notebook.name}")
         return Stored(notebook, {}, claims, {})
-    kept = (home() / "_build" / "executed" / notebook.name).glob("*.ipynb")
-    newest = max(kept, key=lambda path: path.stat().st_mtime, default=None)
-    ran = notebook if notebook.executed else read_notebook(newest) if newest else None
+    ran = notebook if notebook.executed else of_the_book(notebook.name)
     if ran is None:
         told = f"no numbers of {notebook.name} are stored here: build the book (make book), "
         raise BookError(told + "or name the scorecard.json of one with --against")
@@ -69,6 +67,13 @@ def stored(name: str, against: str | None = None) -> Stored:
         raise BookError(f"{ran.path} holds no complete run: {record.stopped}")
     claims = {row["name"]: row for row in record.claims}
     return Stored(notebook, record.finished["parameters"], claims, numbers(ran))
+
+
+def of_the_book(name: str) -> Notebook | None:
+    """The newest execution of a chapter for the book in this checkout; None if there is none."""
+    kept = (home() / "_build" / "executed" / name).glob("*.ipynb")
+    newest = max(kept, key=lambda path: path.stat().st_mtime, default=None)
+    return read_notebook(newest) if newest else None
 
 
 def numbers(notebook: Notebook) -> dict[str, str]:
