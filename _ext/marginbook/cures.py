@@ -41,6 +41,12 @@ def copy_mathjax(app, config):
     config.mathjax_path = "../mathjax/tex-mml-chtml.js"  # Sphinx takes it relative to _static
 
 
+def no_buttons_to_nowhere(app, config):
+    """The theme fails on buttons for Binder and Colab in a book without a repository's address."""
+    if not config.html_theme_options.get("repository_url"):
+        config.html_theme_options.pop("launch_buttons", None)
+
+
 def drop_thebe(app, pagename, templatename, context, doctree):
     """sphinx-thebe declares THEBE_JS_URL twice, an error on every console; its cells need a server
     anyway."""
@@ -80,6 +86,7 @@ def share_html_handlers(app):
 
 def setup(app):
     app.connect("config-inited", copy_mathjax, priority=10)
+    app.connect("config-inited", no_buttons_to_nowhere, priority=10)
     app.connect("builder-inited", share_html_handlers)
     app.connect("doctree-read", powers)
     app.connect("html-page-context", drop_thebe, priority=900)

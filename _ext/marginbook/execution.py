@@ -166,7 +166,8 @@ def _made(app, docname: str, place) -> str:
     """The text for one placeholder."""
     _, kind, argument, content = place.groups()
     if kind == "parameters":
-        return words.parameters(app.marginbook[docname].declaration)
+        hosted = app.config.html_theme_options.get("repository_url", "")
+        return words.parameters(app.marginbook[docname].declaration, hosted)
     app.env.metadata[docname]["marginbook"] = "made of all"
     titles = {name: notebook.title for name, notebook in app.marginbook.items()}
     chapters = {name: told for name, told in app.marginbook_records.items() if told.claims}

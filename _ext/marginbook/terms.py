@@ -41,11 +41,17 @@ def terms(text: str) -> dict[str, tuple[str, str]]:
     return found
 
 
+def glossary(app) -> dict[str, tuple[str, str]]:
+    """The terms of the book; none if it has no page of them."""
+    page = Path(app.srcdir, "notation.md")
+    return terms(page.read_text("utf8")) if page.exists() else {}
+
+
 def link(app, doctree):
     """doctree-read: link the first uses on a notebook's page."""
     if app.env.docname not in getattr(app, "marginbook", {}):
         return
-    left = terms(Path(app.srcdir, "notation.md").read_text("utf8"))
+    left = glossary(app)
     for text in list(doctree.findall(nodes.Text)):
         above, holder = text.parent, text.parent
         while holder is not None and not isinstance(holder, CLOSED):
@@ -70,7 +76,7 @@ def link(app, doctree):
 
 def tell(app, doctree, docname):
     """doctree-resolved: a link to a term says what it means."""
-    found = terms(Path(app.srcdir, "notation.md").read_text("utf8"))
+    found = glossary(app)
     for reference in doctree.findall(nodes.reference):
         shown = reference.children[:1]
         if shown and "std-term" in getattr(shown[0], "attributes", {}).get("classes", ()):

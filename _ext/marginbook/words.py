@@ -57,9 +57,9 @@ def with_claims(text: str, rows: dict[str, dict]) -> str:
     return BLOCK.sub(box, text)
 
 
-def parameters(declaration: Declaration) -> str:
+def parameters(declaration: Declaration, hosted: str = "") -> str:
     """The box under *Rerun this page*: the command, the parameters in two tables of three columns,
-    and the notebook to take along."""
+    and the notebook to take along; `hosted` is the address of the repository, if it has one."""
     name = declaration.chapter
     parts = [f"```bash\nqhlib run {name} --html   # this page again; changes: -p NAME=VALUE\n```"]
     how = ("seed", "effort", "dataset", "data_folder", "checkpoint_folder", "device")
@@ -76,6 +76,9 @@ def parameters(declaration: Declaration) -> str:
     rules = "; ".join(f"`{' '.join(relation)}`" for relation in declaration.relations)
     parts += [f"Together: {rules}."] * bool(rules)
     parts += [f"To take along: {{download}}`{name}.ipynb <{name}.ipynb>`, without outputs."]
+    if hosted:
+        get = f'%pip install "qhlib[book] @ git+{hosted}"'
+        parts += [f"In Colab, run this first:\n\n```python\n{get}\n```"]
     return "\n\n".join(parts)
 
 
