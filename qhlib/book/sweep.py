@@ -224,18 +224,22 @@ def carry_out(
 
 
 def expected(sweep: Sweep) -> str:
-    """How long the computations will take by the book's own execution, in words; empty if the book
-    was not built here or every run has another effort."""
+    """How long the computations will take, in words: by runs that are finished, or else by the
+    book's own execution; empty if there is neither with the effort of what is missing."""
     from .verify import of_the_book
 
-    ran = of_the_book(sweep.notebook.name)
-    finished = ran and record_of(ran).finished
-    if not finished:
+    kept = [read_notebook(sweep.path(name)) for name in list(sweep.finished)[:20]]
+    kept = kept or [of_the_book(sweep.notebook.name)]
+    took: dict = {}
+    for each in filter(None, (record_of(ran).finished for ran in kept if ran)):
+        took.setdefault(each["parameters"].get("effort"), []).append(each["seconds"])
+    known = [
+        effort for name in sweep.missing if (effort := sweep.runs[name].get("effort")) in took
+    ]
+    if not known:
         return ""
-    effort = finished["parameters"].get("effort")
-    alike = sum(sweep.runs[name].get("effort") == effort for name in sweep.missing)
-    each = finished["seconds"]
-    return f"; about {duration(each * alike)} of computing, {each:.0f} s a run" if alike else ""
+    mean = {effort: sum(seconds) / len(seconds) for effort, seconds in took.items()}
+    return f"; about {duration(sum(mean[effort] for effort in known))} of computing"
 
 
 def summary(sweep: Sweep, stream) -> None:

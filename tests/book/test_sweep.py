@@ -59,7 +59,7 @@ def test_a_grid_becomes_a_table_and_its_notebooks(sweep, tiny, workplace, capsys
     options = ["--grid", "seed=0:4:1", "--grid", "rate=0.5,2", "--preset", "smoke", "--resume"]
     options += ["--workers", "1"]
     assert sweep(*options) == 0
-    assert "8 runs, 6 of them finished already" in capsys.readouterr().err
+    assert "8 runs, 6 of them finished already; about " in capsys.readouterr().err
     assert len(table()) == 8
     assert {path: path.stat().st_mtime_ns for path in ages} == ages
 
