@@ -16,13 +16,14 @@ import time
 from datetime import datetime, timezone
 from pathlib import Path
 
-from qhlib.book import sets, sweep, tables
-from qhlib.book.cluster import connected, fixed, run_one
 from qhlib.book.notebook import find_chapter, read_notebook
 from qhlib.book.patches import import_papermill
 from qhlib.book.provenance import cores, processor
 from qhlib.book.records import read_record
 from qhlib.book.running import execute
+from qhlib.book.sweep import runs as sweep
+from qhlib.book.sweep import sets, tables
+from qhlib.book.sweep.cluster import connected, fixed, run_one
 
 NAME = "lexicographic_stationary"
 VALUES = {"effort": "smoke"}

@@ -196,9 +196,9 @@ def run_chapter(arguments: argparse.Namespace) -> int:
 
 def sweep_chapter(arguments: argparse.Namespace) -> int:
     """``qhlib sweep``: check all sets, run them, and name the tables and the report."""
-    from . import sets, sweep
     from .chapter import check_resources
     from .running import injected
+    from .sweep import runs, sets
 
     notebook = read_notebook(find_chapter(arguments.name))
     declaration = notebook.declaration
@@ -227,8 +227,8 @@ def sweep_chapter(arguments: argparse.Namespace) -> int:
 
         check_builder()
         options["report"] = True
-    with sweep.opened(notebook, ready, arguments.output, arguments.resume) as opened:
-        sweep.carry_out(opened, **options, stream=sys.stderr)
+    with runs.opened(notebook, ready, arguments.output, arguments.resume) as opened:
+        runs.carry_out(opened, **options, stream=sys.stderr)
     return 0
 
 

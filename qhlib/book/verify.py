@@ -17,13 +17,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .cluster import threads
 from .errors import BookError, RunFailed
 from .notebook import Notebook, chapter_paths, find_chapter, read_notebook
 from .pages import home
 from .provenance import cores
 from .records import GLUE_MIME, record_of
 from .running import execute_many
+from .sweep.cluster import threads
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ def tiny(write_chapter):
 def cluster():
     """Workers that stay warm from test to test, as on a cluster, found by their address."""
     pytest.importorskip("distributed")
-    from qhlib.book.cluster import local_cluster
+    from qhlib.book.sweep.cluster import local_cluster
 
     with local_cluster(2) as made:
         yield made

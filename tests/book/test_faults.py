@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from qhlib.book import sweep as machinery
 from qhlib.book.notebook import write_whole
+from qhlib.book.sweep import runs as machinery
 
 from .conftest import CLAIM, GLUE, soon, table
 
@@ -309,7 +309,7 @@ def test_a_scheduler_that_goes_away(chapter, sweep, workplace, capsys):
 
 
 def test_a_scheduler_that_is_not_there(tiny, sweep, workplace, capsys, monkeypatch):
-    monkeypatch.setattr("qhlib.book.cluster.PATIENCE", 1.0)
+    monkeypatch.setattr("qhlib.book.sweep.cluster.PATIENCE", 1.0)
     assert sweep("--grid", "seed=1", "--scheduler", "tcp://127.0.0.1:9") == 2
     assert "no Dask scheduler answers at tcp://127.0.0.1:9" in capsys.readouterr().err
     assert sweep("--grid", "seed=1", "--scheduler", "nonsense://x", "--resume") == 2

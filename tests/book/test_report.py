@@ -6,11 +6,11 @@ import shutil
 import nbformat
 import pytest
 
-from qhlib.book import report, tables
 from qhlib.book.cli import main
 from qhlib.book.errors import BookError
 from qhlib.book.notebook import read_notebook
 from qhlib.book.records import record_of
+from qhlib.book.sweep import report, tables
 from tests.site.conftest import ScratchBook
 
 from .conftest import notebook, opened

@@ -7,11 +7,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qhlib.book import sets
 from qhlib.book.cli import main
 from qhlib.book.declaration import parse_cell
 from qhlib.book.errors import ParameterError
 from qhlib.book.notebook import read_notebook
+from qhlib.book.sweep import sets
 
 from .conftest import PARAMETERS
 

@@ -140,7 +140,7 @@ def test_a_notebook_without_claims_has_rows_too(sweep, write_chapter, workplace)
 
 
 def test_the_table_reads_with_pandas_and_duckdb(sweep, tiny, workplace):
-    from qhlib.book import tables
+    from qhlib.book.sweep import tables
 
     assert sweep("--grid", "seed=0,1", "--grid", "rate=1,2") == 0
     frame, plain = tables.read("out"), tables.read("out/table.csv")

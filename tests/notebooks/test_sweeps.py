@@ -10,9 +10,9 @@ import sys
 
 import pytest
 
-from qhlib.book import tables
 from qhlib.book.cli import main
 from qhlib.book.running import run
+from qhlib.book.sweep import tables
 from tests.book.conftest import opened, soon
 from tests.book.test_faults import session
 

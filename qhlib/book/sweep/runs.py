@@ -23,11 +23,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..errors import BookError, RunFailed
+from ..notebook import Notebook, chapter_directories, chapter_paths, read_notebook, write_whole
+from ..progress import HEARTBEAT, Count, duration
+from ..records import record_of, stopped_at
 from .cluster import connected, fixed, run_one
-from .errors import BookError, RunFailed
-from .notebook import Notebook, chapter_directories, chapter_paths, read_notebook, write_whole
-from .progress import HEARTBEAT, Count, duration
-from .records import record_of, stopped_at
 from .sets import name_of
 
 
@@ -226,7 +226,7 @@ def carry_out(
 def expected(sweep: Sweep) -> str:
     """How long the computations will take, in words: by runs that are finished, or else by the
     book's own execution; empty if there is neither with the effort of what is missing."""
-    from .verify import of_the_book
+    from ..verify import of_the_book
 
     kept = [read_notebook(sweep.path(name)) for name in list(sweep.finished)[:20]]
     kept = kept or [of_the_book(sweep.notebook.name)]

@@ -15,11 +15,11 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from .declaration import Declaration
-from .errors import BookError
-from .notebook import read_notebook
-from .records import record_of
-from .sweep import Sweep
+from ..declaration import Declaration
+from ..errors import BookError
+from ..notebook import read_notebook
+from ..records import record_of
+from .runs import Sweep
 
 RUN = {"run": str, "status": str, "reason": str}
 CLAIM = {

@@ -19,9 +19,9 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
-from .declaration import Declaration, check, parse_assignment
-from .errors import ParameterError
-from .notebook import Notebook
+from ..declaration import Declaration, check, parse_assignment
+from ..errors import ParameterError
+from ..notebook import Notebook
 
 MOST = 1_000_000
 """Sets in one sweep: a grid that is larger is a slip of the keyboard."""

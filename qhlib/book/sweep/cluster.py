@@ -16,9 +16,9 @@ from pathlib import Path
 
 from qhlib import __version__
 
-from .errors import BookError, RunFailed
-from .notebook import read_notebook
-from .provenance import cores
+from ..errors import BookError, RunFailed
+from ..notebook import read_notebook
+from ..provenance import cores
 
 FIXED = "OMP_NUM_THREADS MKL_NUM_THREADS OPENBLAS_NUM_THREADS PYTHONHASHSEED".split()
 PATIENCE = 30.0
@@ -121,7 +121,7 @@ def _close(client) -> None:
 
 
 def _version() -> str:
-    from . import running  # noqa: F401  what a run needs must be there
+    from .. import running  # noqa: F401  what a run needs must be there
 
     return __version__
 
@@ -129,7 +129,7 @@ def _version() -> str:
 def run_one(text: str, chapter: str, name: str, values: Mapping, limit, variables: Mapping):
     """On a worker: the notebook in `text`, whose file is called `chapter`, executed, and why it
     did not reach its end; empty when it did."""
-    from .running import execute
+    from ..running import execute
 
     for key, value in variables.items():  # of the process that was started by the reader
         os.environ.pop(key, None)

@@ -2,8 +2,8 @@
 
 Conventions
 -----------
-* The figures take the table of :func:`qhlib.book.tables.read`. The horizontal axis is the swept
-  parameter with the most values, seeds last; the others are what the points are spread over.
+* The figures take the table of :func:`qhlib.book.sweep.tables.read`. The horizontal axis is the
+  swept parameter with the most values, seeds last; the others are what the points are spread over.
 * ``report.ipynb`` is executed beside the table, which it names without a path. With its outputs it
   can stand in the book's table of contents, where nothing is executed again.
 """
@@ -12,10 +12,10 @@ import json
 import os
 from pathlib import Path
 
-from .errors import BookError
-from .notebook import Notebook, read_notebook
-from .running import execute
-from .sweep import Sweep
+from ..errors import BookError
+from ..notebook import Notebook, read_notebook
+from ..running import execute
+from .runs import Sweep
 from .tables import CLAIM, RUN, swept
 
 MOST = 16
@@ -145,7 +145,8 @@ INTRODUCTION = """\
 """
 OPEN = """\
 import matplotlib.pyplot as plt
-from qhlib.book import open_chapter, report, tables
+from qhlib.book import open_chapter
+from qhlib.book.sweep import report, tables
 from qhlib.plots import use_style
 
 chapter = open_chapter("report", globals())
@@ -216,7 +217,8 @@ def report_notebook(sweep: Sweep) -> Notebook:
 
 
 def swept_names(sweep: Sweep) -> list[str]:
-    """Parameters that take more than one value, as a table's :func:`~qhlib.book.tables.swept`."""
+    """Parameters that take more than one value, as :func:`~qhlib.book.sweep.tables.swept` of a
+    table."""
     kinds = {
         key: {json.dumps(values[key]) for values in sweep.runs.values()}
         for key in sweep.notebook.declaration.defaults
@@ -235,7 +237,7 @@ def write(sweep: Sweep, stream) -> list[Path]:
 
     Raises :class:`~qhlib.book.errors.BookError` when either cannot be made.
     """
-    from .pages import write_page
+    from ..pages import write_page
 
     notebook, page = sweep.root / "report.ipynb", sweep.root / "report.html"
     page.unlink(missing_ok=True)
