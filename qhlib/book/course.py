@@ -49,6 +49,11 @@ first exercise are the chapter's own, with its smallest settings. Run them and l
 are. Write your answers where it says `YOUR CODE HERE` or `YOUR ANSWER HERE`. The cell below an
 answer checks it; what your teacher runs may check more.
 """
+THREADS = """\
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # on small matrices more threads only cost
+"""
 CONFIG = """\
 c = get_config()  # noqa: F821
 c.CourseDirectory.course_id = "margins-in-motion"
@@ -262,6 +267,7 @@ def assignment(book: Notebook) -> dict:
     wanted = set().union(*(reads(cell["source"]) for cell in own))
     keep = needed([cell["source"] for cell in code], wanted)
     cells = [_cell("markdown", "head", HEAD.format(title=book.title))]
+    cells.append(_cell("code", "setup-threads", THREADS, locked=True))
     for cell, kept in zip(code, keep, strict=True):
         if kept or "parameters" in cell["metadata"].get("tags", []):
             smoke = re.sub(r'^(effort: str = )"\w+"', r'\1"smoke"', cell["source"], flags=re.M)
