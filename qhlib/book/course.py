@@ -101,9 +101,14 @@ def write_course(names: Sequence[str], output: str | os.PathLike) -> list[Path]:
     output = Path(output).absolute()
     if output.exists() or output.is_symlink():
         raise BookError(f"{output} exists; remove it, or choose another folder with -o")
-    books = [read_notebook(find_chapter(name)) for name in dict.fromkeys(names)]
-    books = books or [read_notebook(path) for path in chapter_paths().values()]
-    made = {book.name: assignment(book) for book in books if names or exercises(book)}
+    paths = dict.fromkeys(map(find_chapter, names)) or chapter_paths().values()
+    books = {book.name: book for book in map(read_notebook, paths)}
+    if len(books) < len(paths):
+        raise BookError("two of these notebooks have the same name")
+    try:
+        made = {name: assignment(b) for name, b in books.items() if names or exercises(b)}
+    except SyntaxError as error:
+        raise ChapterError(f"a cell is not plain Python: {error}") from None
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=output.parent, prefix=".course-") as scratch:
@@ -268,10 +273,11 @@ def assignment(book: Notebook) -> dict:
     keep = needed([cell["source"] for cell in code], wanted)
     cells = [_cell("markdown", "head", HEAD.format(title=book.title))]
     cells.append(_cell("code", "setup-threads", THREADS, locked=True))
-    for cell, kept in zip(code, keep, strict=True):
+    for number, (cell, kept) in enumerate(zip(code, keep, strict=True)):
         if kept or "parameters" in cell["metadata"].get("tags", []):
+            key = cell.get("id", number)
             smoke = re.sub(r'^(effort: str = )"\w+"', r'\1"smoke"', cell["source"], flags=re.M)
-            cells.append(_cell("code", f"setup-{cell['id']}", smoke, locked=True))
+            cells.append(_cell("code", f"setup-{key}", smoke, locked=True))
     seen: dict[str, int] = {}
     for number, each in enumerate(found, 1):
         title = f"## {number}. {plain(each.title, book, seen)}\n\n"

@@ -188,6 +188,19 @@ def test_plain_jupyter_shows_the_text(made):
                 assert not re.search(r"^(:{3,}|```\{)|\{[\w:]+\}`", cell["source"], re.M), name
 
 
+def test_the_page_on_teaching_names_what_there_is():
+    """Every notebook and every exercise has its place in the six weeks; all references resolve in
+    a strict build."""
+    text = (ROOT / "course.md").read_text("utf8")
+    weeks = text[text.index("## Six weeks") :]
+    assert set(re.findall(r"\(notebooks/(\w+)\.ipynb\)", weeks)) == set(NOTEBOOKS)
+    labels = [each.label for book in NOTEBOOKS.values() for each in course.exercises(book)]
+    assert sorted(re.findall(r"\{ref\}`(ex-[\w-]+)`", weeks)) == sorted(labels)
+    sessions = weeks.split("\n### ")[1:]
+    for part in ("Read", "Objectives", "In class", "Exercises", "Easily got wrong"):
+        assert all(f"**{part}" in session for session in sessions), part
+
+
 # --- what is refused -----------------------------------------------------------------------------
 
 GOOD = """\
@@ -210,6 +223,7 @@ BAD = {
     "two cells": ([GOOD, ANSWER, ANSWER, END], "several code cells"),
     "no check": ([GOOD, "x = 1\nassert x == 1\n", END], "below the line `# check`"),
     "checks nothing": ([GOOD, "x = 1\n# check\nassert True\n", END], "below the line `# check`"),
+    "magic": ([GOOD, "%time x = 1\n# check\nassert x == 1\n", END], "not plain Python"),
     "prose alone": ([GOOD.replace("-start", ""), "", ""], "cannot stand here"),
     "no exercise": (["# A page\n", "", ""], "has no exercises"),
 }
@@ -265,6 +279,17 @@ def test_bad_input_is_one_message(tmp_path, capsys, monkeypatch):
         out, err = capsys.readouterr()
         assert out == "" and err.count("qhlib: ") == 1 and words in err and "Traceback" not in err
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["file", "there"]
+
+
+def test_two_notebooks_of_one_name_are_refused(tmp_path, capsys):
+    paths = []
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        folder.mkdir()
+        paths.append(str(page(folder, [GOOD, ANSWER, END])))
+    assert main(["course", *paths, "-o", str(tmp_path / "out")]) == 2
+    assert "have the same name" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert main(["course", paths[0], paths[0], "-o", str(tmp_path / "out")]) == 0
 
 
 def test_what_nbgrader_refuses_is_said_and_nothing_is_left(tmp_path, monkeypatch):
