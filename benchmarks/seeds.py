@@ -62,15 +62,20 @@ def attempt(name: str, effort: str, seed: int) -> dict:
 
 
 def code_of(name: str) -> str:
-    """A digest of the notebook's code and of the numerical modules of qhlib that it needs."""
+    """A digest of the notebook's code that claims need and of the numerical modules of qhlib that
+    it imports: an exercise or a picture turns no claim."""
     from marginbook.fingerprint import dependencies, digest
 
     from qhlib.book import read_notebook
+    from tests.notebooks.play import needed
 
     cells = read_notebook(ROOT / "notebooks" / f"{name}.ipynb").cells
     code = [cell["source"] for cell in cells if cell["cell_type"] == "code"]
-    needed = (path for path in dependencies("\n".join(code)) if path.parent.name != "book")
-    files = [(path.name, path.read_bytes()) for path in needed]
+    code = [source for source, keep in zip(code, needed(code, "chapter.claim"), strict=True) if keep]
+    paths = dependencies("\n".join(code))
+    apart = ("book", "plots")  # machinery and the look of pictures
+    paths = [path for path in paths if path.parent.name != apart[0] and path.stem != apart[1]]
+    files = [(path.name, path.read_bytes()) for path in paths]
     return digest([("cell", source.encode()) for source in code] + files)[:8]
 
 
