@@ -71,6 +71,7 @@ def test_no_exercise_needs_the_solution_of_another(name):
 # --- graded by nbgrader --------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:Object of type")  # SQLAlchemy of nbgrader's own code
 @pytest.mark.parametrize("name", GRADED)
 def test_the_solved_assignment_gets_all_points_and_the_empty_one_none(made, name):
     from nbgrader.apps import NbGraderAPI
