@@ -197,6 +197,9 @@ def test_the_page_on_teaching_names_what_there_is():
     assert set(re.findall(r"\(notebooks/(\w+)\.ipynb\)", weeks)) == set(NOTEBOOKS)
     labels = [each.label for book in NOTEBOOKS.values() for each in course.exercises(book)]
     assert sorted(re.findall(r"\{ref\}`(ex-[\w-]+)`", weeks)) == sorted(labels)
+    told = dict(re.findall(r"\(notebooks/(\w+)\.ipynb\),? \(?(\d+)", " ".join(weeks.split())))
+    for name, book in NOTEBOOKS.items():  # the time that the page itself tells
+        assert f"**Time:** {told[name]} minutes" in "".join(c["source"] for c in book.cells), name
     sessions = weeks.split("\n### ")[1:]
     for part in ("Read", "Objectives", "In class", "Exercises", "Easily got wrong"):
         assert all(f"**{part}" in session for session in sessions), part
