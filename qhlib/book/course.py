@@ -364,7 +364,7 @@ def plain(text: str, book: Notebook, seen: dict[str, int]) -> str:
     prose = "\n".join(c["source"] for c in book.cells if c["cell_type"] == "markdown")
     shown = []
     for label in dict.fromkeys(re.findall(r"\{eq\}`([^`]+)`", text)):
-        block = re.search(rf"^\$\$\n((?:(?!\$\$).)*?)\n\$\$ \({label}\)", prose, re.M | re.S)
+        block = re.search(rf"^ *\$\$\n((?:(?!\$\$).)*?)\n *\$\$ \({label}\)", prose, re.M | re.S)
         if block and label not in seen:
             seen[label] = len(seen) + 1
             shown.append(f"\n\n$$\n{block[1].rstrip(' .,')} \\tag{{{seen[label]}}}\n$$")

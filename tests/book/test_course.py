@@ -186,7 +186,9 @@ def test_plain_jupyter_shows_the_text(made):
     for name in NOTEBOOKS:
         for cell in cells(made / "source" / name / f"{name}.ipynb"):
             if cell["cell_type"] == "markdown":
-                assert not re.search(r"^(:{3,}|```\{)|\{[\w:]+\}`", cell["source"], re.M), name
+                assert not re.search(r"^(:{3,}|```\{)|\{[\w:]+\}`|\(eq-", cell["source"], re.M), (
+                    name
+                )
 
 
 def test_the_page_on_teaching_names_what_there_is():
