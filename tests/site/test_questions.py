@@ -17,6 +17,7 @@ def test_questions_open_without_script_and_network(site, chromium):
         for box in boxes.all():
             answer = box.locator(".sd-card-body")
             assert not answer.is_visible(), path.stem
+            assert box.locator("summary a").count() == 0, f"{path.stem}: a link in a button"
             box.locator("summary").click()
             assert answer.is_visible() and len(answer.inner_text()) > 20, path.stem
     context.close()
