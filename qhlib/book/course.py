@@ -44,9 +44,9 @@ LOADS = ("LOAD_NAME", "LOAD_GLOBAL")
 HEAD = """\
 # Exercises: {title}
 
-They belong to *{title}*, a chapter of *Margins in Motion*: read it first. The cells up to the
-first exercise are the chapter's own, with its smallest settings. Run them and leave them as they
-are. Write your answers where it says `YOUR CODE HERE` or `YOUR ANSWER HERE`. The cell below an
+They belong to *{title}*, a chapter of *Margins in Motion*: read it first. All that they need is the
+book's package, `qhlib`. The cells up to the first exercise are the chapter's own, with its
+smallest settings. Run them and leave them as they are. Write your answers where it says `YOUR CODE HERE` or `YOUR ANSWER HERE`. The cell below an
 answer checks it; what your teacher runs may check more.
 """
 THREADS = """\
@@ -335,7 +335,7 @@ def with_marks(exercise: Exercise) -> str:
         hidden.clear()
 
     for node in ast.parse(exercise.answer).body:
-        if isinstance(node, ast.FunctionDef):
+        if isinstance(node, ast.FunctionDef) and node.body[0].lineno > node.lineno:
             cut()
             functions.add(node.name)
             told = ast.get_docstring(node) is not None

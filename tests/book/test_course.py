@@ -320,3 +320,11 @@ def test_an_answer_of_several_parts_keeps_what_helps():
     marked = course.with_marks(each)
     student = re.sub(r"### BEGIN SOLUTION\n.*?### END SOLUTION", "…", marked, flags=re.S)
     assert student == '# Define: y\ndef f(x):\n    """Twice x."""\n    …\n…'
+    short = course.Exercise(
+        "e", "", "", answer="def f(x): return 2 * x\n", check="assert f(1) == 2\n"
+    )
+    assert course.with_marks(short).splitlines()[1:] == [
+        "### BEGIN SOLUTION",
+        "def f(x): return 2 * x",
+        "### END SOLUTION",
+    ]
