@@ -44,10 +44,11 @@ LOADS = ("LOAD_NAME", "LOAD_GLOBAL")
 HEAD = """\
 # Exercises: {title}
 
-They belong to *{title}*, a chapter of *Margins in Motion*: read it first. All that they need is the
-book's package, `qhlib`. The cells up to the first exercise are the chapter's own, with its
-smallest settings. Run them and leave them as they are. Write your answers where it says `YOUR CODE HERE` or `YOUR ANSWER HERE`. The cell below an
-answer checks it; what your teacher runs may check more.
+They belong to *{title}*, a chapter of *Margins in Motion*: read it first. All that they need is
+the book's package, `qhlib`. The cells up to the first exercise are the chapter's own, with its
+smallest settings. Run them and leave them as they are. Write your answers where it says
+`YOUR CODE HERE` or `YOUR ANSWER HERE`. The cell below an answer checks it; what your teacher runs
+may check more.
 """
 THREADS = """\
 import os
