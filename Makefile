@@ -18,7 +18,7 @@ BUILDER := $(PY) -c 'import sys; sys.modules["rfc3987_syntax"] = None; from jupy
 STRICT := $(BUILDER) build -W -n --keep-going
 
 .DEFAULT_GOAL := help
-.PHONY: help install book pages test test-machines test-legal test-installs bench lint pdf clean distclean
+.PHONY: help install book pages test test-machines test-legal test-installs course test-course bench lint pdf clean distclean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -72,6 +72,13 @@ test-legal: $(INSTALLED) ## SETS sets of random legal parameters of each noteboo
 
 test-installs: ## the wheel, without extras, the newest versions, other Pythons: each in a fresh environment (minutes)
 	@.ci/installs $(PYTHON)
+
+course: $(INSTALLED) ## the exercises for nbgrader, for students and for teachers, in _build/course
+	@test ! -e _build/course/submitted || { echo "_build/course holds what students handed in: move it away first."; exit 1; }
+	@rm -rf _build/course && $(PY) -m qhlib.book.cli course -o _build/course
+
+test-course: $(INSTALLED) ## nbgrader grades the exercises of all notebooks, solved and empty (minutes)
+	@QHLIB_COURSE=1 $(PY) -m pytest -q -n $(JOBS) tests/book/test_course.py
 
 bench: $(INSTALLED) ## the measurements behind the speed claims (minutes)
 	@echo "==> measuring"

@@ -67,11 +67,11 @@ def code_of(name: str) -> str:
     from marginbook.fingerprint import dependencies, digest
 
     from qhlib.book import read_notebook
-    from tests.notebooks.play import needed
+    from qhlib.book.course import needed
 
     cells = read_notebook(ROOT / "notebooks" / f"{name}.ipynb").cells
     code = [cell["source"] for cell in cells if cell["cell_type"] == "code"]
-    keep = needed(code, "chapter.claim")
+    keep = needed(code, {"chapter.claim"}, "chapter.claim(")
     code = [source for source, kept in zip(code, keep, strict=True) if kept]
     paths = dependencies("\n".join(code))
     apart = ("book", "plots")  # machinery and the look of pictures

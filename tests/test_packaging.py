@@ -57,7 +57,7 @@ def names(reqs) -> set[str]:
 
 
 def test_every_requirement_is_locked_within_its_bounds(project, lock):
-    for req in requirements(project, "book", "sweep", "test"):
+    for req in requirements(project, "book", "sweep", "course", "test"):
         pinned = lock.get(canonicalize_name(req.name))
         assert pinned is not None, f"{req.name} is not in constraints.txt"
         assert req.specifier.contains(pinned), f"{req} excludes the locked {pinned}"

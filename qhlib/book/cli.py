@@ -40,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1 if isinstance(error, RunFailed) else stopped
     except ModuleNotFoundError as error:
         extra = "book,sweep" if error.name in ("distributed", "filelock", "pyarrow") else "book"
+        extra = "book,course" if error.name == "nbgrader" else extra
         what = f"{error.name} is not installed, and this command needs it"
         print(f"qhlib: {what}: pip install 'qhlib[{extra}]'", file=sys.stderr)
         return 2
@@ -108,6 +109,9 @@ def parser() -> argparse.ArgumentParser:
     text = "end a run that takes longer than this"
     add("--limit", type=float, metavar="SECONDS", help=text)
     add("-o", dest="output", metavar="DIR", required=True, help="the sweep's folder")
+    add = command("course", make_course, "write the exercises as a course for nbgrader")
+    add("names", metavar="NAME", nargs="*", help="a chapter (default: all that have exercises)")
+    add("-o", dest="output", metavar="DIR", default="course", help="new folder (default: course)")
     add = command("verify", verify_chapters, "run again, and compare with stored numbers")
     text = "a chapter or an executed notebook (default: all chapters)"
     add("names", metavar="NAME", nargs="*", help=text)
@@ -282,6 +286,15 @@ def verify_chapters(arguments: argparse.Namespace) -> int:
         print(told, flush=True)
         worst = max(worst, gap)
     return int(worst > arguments.tolerance)
+
+
+def make_course(arguments: argparse.Namespace) -> int:
+    """``qhlib course``: name what was written."""
+    from .course import write_course
+
+    for path in write_course(arguments.names, arguments.output):
+        print(path)
+    return 0
 
 
 def new_notebook(arguments: argparse.Namespace) -> int:

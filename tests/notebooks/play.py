@@ -6,13 +6,13 @@ mutation that misses is noticed.
 """
 
 import contextlib
-import dis
 import io
 from functools import cache
 from pathlib import Path
 
 import matplotlib
 
+from qhlib.book.course import needed
 from qhlib.book.declaration import validate
 from qhlib.book.judge import Claim
 from qhlib.book.notebook import Notebook, read_notebook
@@ -42,26 +42,6 @@ def namespace(name: str, replace=(), wanted: str = "", **parameters) -> dict:
     return _execute(name, replace, parameters, wanted)[0]
 
 
-def needed(sources: list[str], wanted: str) -> list[bool]:
-    """For each cell, whether `wanted`, a name or a call, needs it: it makes the call, or binds a
-    name that a later needed cell reads."""
-    names, keep = {wanted}, []
-    for source in reversed(sources):
-        cell = compile(source, "<cell>", "exec")
-        bound = {i.argval for i in dis.get_instructions(cell) if i.opname == "STORE_NAME"}
-        keep.append(bool(bound & names) or f"{wanted}(" in source)
-        names = (names - bound) | _read(cell) if keep[-1] else names
-    return keep[::-1]
-
-
-def _read(code) -> set[str]:
-    """Names that code, and the functions in it, take from the module."""
-    loads = ("LOAD_NAME", "LOAD_GLOBAL")
-    found = {i.argval for i in dis.get_instructions(code) if i.opname in loads}
-    inner = (each for each in code.co_consts if hasattr(each, "co_consts"))
-    return found.union(*map(_read, inner))
-
-
 def tell(name: str, replace=(), **parameters) -> tuple:
     """The chapter, and all that the notebook printed: its glued numbers and its claims among
     it."""
@@ -81,7 +61,7 @@ def _execute(name: str, replace, parameters: dict, wanted: str = "") -> tuple[di
         times = sum(source.count(old) for source in sources)
         assert times == 1, f"{name}: {old!r} occurs {times} times in its code"
         sources[hits[0]] = sources[hits[0]].replace(old, new)
-    keep = needed(sources, wanted) if wanted else [True] * len(code)
+    keep = needed(sources, {wanted}, f"{wanted}(") if wanted else [True] * len(code)
     values = validate(book.declaration, parameters)
     given = {key: values[key] for key in parameters}
     names: dict = {"__name__": "__main__", "In": [""]}

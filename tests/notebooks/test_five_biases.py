@@ -95,6 +95,15 @@ def test_the_formula_for_the_meeting_is_the_solvers(page):
         assert page["apart_by_formula"](reach) == pytest.approx(angles[0] - angles[1], abs=1e-4)
 
 
+def test_the_exercise_takes_a_guess_before_it_answers(page):
+    check = page["check_guess"]
+    assert "guess" in check(2, None) and "Choose" in check(9, 45.0)
+    for depth, name in ((1, "Euclidean"), (2, "near-homogeneous"), (3, "ensemble")):
+        right = page["degrees"](page["solved"][name])
+        assert check(depth, right).startswith("right")
+        assert check(depth, right + 10).startswith("not yet")
+
+
 def test_the_quasi_newton_slope_is_the_losses(page):
     """The path of best classifiers descends by a gradient written out by hand."""
     Z, rho = torch.tensor(page["Z"]), 5.0

@@ -1,5 +1,7 @@
 """The first page: its claims on other seeds, what turns them, what it relies on."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -106,6 +108,14 @@ def test_the_loop_is_torchs_gradient_descent(page):
     ell = -torch.exp(-torch.tensor(page["A"]) @ w).sum().log()
     assert page["counted"][0, 0] == 100
     assert ell.item() == pytest.approx(page["counted"][0, 1], rel=1e-9)
+
+
+def test_the_exercise_takes_a_guess_before_it_answers(page):
+    check = page["check_guess"]
+    assert "guess" in check(2.0, None)
+    right = math.degrees(2 * 2 * math.log(2) / (1 + 2**2) / 100)
+    assert check(2.0, right).startswith("right")
+    assert check(2.0, right + 0.2).startswith("not yet")
 
 
 def test_the_words_for_years(page):

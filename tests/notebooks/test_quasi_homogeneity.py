@@ -19,7 +19,7 @@ QUICK = [
     ("[blocks_under(r) for r in positions]", "[plt.figure() for r in positions]"),
     ("\n\nclass_figure()", ""),
     ("\n\noutgrown_figure()", ""),
-    ('assert check_guess(1 / 3).startswith("Right")', ""),
+    ('assert check_guess(guess).startswith("Right")', ""),
 ]
 
 
