@@ -1,13 +1,16 @@
 """Chapters as a user runs them, from a foreign directory; and what they refuse."""
 
+import math
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from qhlib.book.claims import fails
-from qhlib.book.notebook import chapter_paths
+from qhlib.book.notebook import chapter_paths, read_notebook
 from qhlib.book.records import read_record
 from qhlib.book.running import run
 
@@ -18,6 +21,30 @@ SEED = 20261121  # nothing was tuned on it: the date on which the test was writt
 
 def test_the_chapters_are_found():
     assert CHAPTERS and set(CHAPTERS) <= set(chapter_paths())
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_the_time_of_reading_is_computed_and_not_promised(name):
+    """150 words a minute, and 20 seconds for each figure and each open cell, rounded up."""
+    cells = read_notebook(ROOT / "notebooks" / f"{name}.ipynb").cells
+    text = "\n".join(cell["source"] for cell in cells if cell["cell_type"] == "markdown")
+    figures = len(re.findall(r"^`{3,}\{glue(?::figure)?\}", text, re.MULTILINE))
+    figures += sum("figure" in cell["metadata"].get("mystnb", {}) for cell in cells)
+    closed = {"hide-input", "remove-input", "parameters"}
+    code = [cell["metadata"].get("tags", []) for cell in cells if cell["cell_type"] == "code"]
+    looks = figures + sum(not closed & set(tags) for tags in code)
+    minutes = math.ceil(len(text.split()) / 150 + looks / 3)
+    assert f"**Time:** {minutes} minutes" in text
+
+
+def test_leads_and_companions_lead_to_each_other():
+    parts = [part["chapters"] for part in yaml.safe_load((ROOT / "_toc.yml").read_text())["parts"]]
+    for part in parts:
+        names = [each["file"].removeprefix("notebooks/") for each in part if "/" in each["file"]]
+        texts = {name: (ROOT / "notebooks" / f"{name}.ipynb").read_text("utf8") for name in names}
+        for companion in names[1:]:
+            assert f"({companion}.ipynb" in texts[names[0]], companion
+            assert f"({names[0]}.ipynb" in texts[companion], companion
 
 
 def test_a_run_of_the_command_reproduces_its_claims(tmp_path, monkeypatch):
