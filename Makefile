@@ -18,7 +18,7 @@ BUILDER := $(PY) -c 'import sys; sys.modules["rfc3987_syntax"] = None; from jupy
 STRICT := $(BUILDER) build -W -n --keep-going
 
 .DEFAULT_GOAL := help
-.PHONY: help install book pages test test-machines test-legal test-installs bench lint pdf clean distclean
+.PHONY: help install book pages test test-machines test-legal test-installs bench lint slides pdf dist clean distclean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -82,13 +82,22 @@ bench: $(INSTALLED) ## the measurements behind the speed claims (minutes)
 lint: $(INSTALLED) ## style of the code
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
 
+slides: $(INSTALLED) ## a deck of slides for each lead chapter, in _build/slides/notebooks
+	@echo "==> drawing the slides from the marked cells"
+	@$(STRICT) --builder custom --custom-builder slides .
+	@echo "==> the slides are _build/slides/notebooks/*.html"
+
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
-pdf: $(INSTALLED) ## the book as one PDF, printed by Chromium
+# The virtual time is what the page may need for its formulas; it stands still while anything is loaded or computed.
+PRINT = "$(CHROMIUM)" --headless --no-sandbox --disable-gpu --virtual-time-budget=600000 --no-pdf-header-footer \
+  --generate-pdf-document-outline --print-to-pdf
+pdf: $(INSTALLED) ## the book as one PDF with links and bookmarks, printed by Chromium (minutes)
 	@test -n "$(CHROMIUM)" || { echo "A PDF is printed by Chromium, and none is installed (Debian: apt-get install chromium)."; exit 1; }
 	@echo "==> building one page"
-	@$(BUILDER) build --builder singlehtml .
-	@"$(CHROMIUM)" --headless --no-sandbox --disable-gpu --virtual-time-budget=60000 --no-pdf-header-footer \
-	  --generate-pdf-document-outline --print-to-pdf=_build/book.pdf "file://$(CURDIR)/_build/singlehtml/index.html"
+	@$(STRICT) --builder singlehtml .
+	@echo "==> printing it"
+	@$(PRINT)=_build/.book.pdf "file://$(CURDIR)/_build/singlehtml/intro.html" 2>_build/.print.log && mv _build/.book.pdf _build/book.pdf \
+	  || { cat _build/.print.log; echo "The page could not be printed: see above."; exit 1; }
 	@echo "==> the book as one file is _build/book.pdf"
 
 clean: ## remove what was built, and keep the executed notebooks

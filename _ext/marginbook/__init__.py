@@ -7,16 +7,17 @@ One module per subject, each with its own ``setup`` where Sphinx calls it:
 * ``words``: claims, parameters, scorecard and status as MyST text
 * ``checks``: fails the build where the book does not hold, each time it is built
 * ``cures``: the stock faults (outside requests, console errors, singlehtml)
+* ``slides``: a deck for each notebook that marks cells for one
 * ``fingerprint``: what names an execution and a finished book; the Makefile calls it, too
 
 They live in an extension rather than in the Makefile, so that ``jupyter-book build .`` has them as
 well.
 """
 
-from . import checks, cures, execution
+from . import checks, cures, execution, slides
 
 
 def setup(app):
-    for part in (cures, execution, checks):
+    for part in (cures, execution, checks, slides):
         part.setup(app)
     return {"version": "2", "parallel_read_safe": True, "parallel_write_safe": True}
