@@ -20,4 +20,6 @@ from . import checks, cures, execution, slides
 def setup(app):
     for part in (cures, execution, checks, slides):
         part.setup(app)
-    return {"version": "2", "parallel_read_safe": True, "parallel_write_safe": True}
+    # env_version: what another version of this extension has read is read anew
+    safe = {"parallel_read_safe": True, "parallel_write_safe": True}
+    return {"version": "2", "env_version": 3, **safe}

@@ -82,8 +82,8 @@ def share_html_handlers(app):
 
 
 class OnePage(SingleFileHTMLBuilder):
-    """singlehtml forgets on which page a place is, though half of the names are on several; it also
-    links a picture to its file, which a PDF made of it has not."""
+    """singlehtml forgets on which page a place is, though half of the names are on several. And
+    Sphinx links a picture to its file, which a PDF made of the page has not."""
 
     def init(self):
         super().init()

@@ -1,14 +1,10 @@
 """A deck of slides for each page that marks cells for one, by reveal.js as sphinx-revealjs brings
 it: ``jupyter-book build --builder custom --custom-builder slides .``
 
-A notebook marks cells with the standard metadata ``slideshow: {"slide_type": ...}``. Of a marked
-cell the slides show what a lecturer points at: headings with what stands right under them,
+A notebook marks cells with the standard metadata ``slideshow: {"slide_type": "slide"}``. Of a
+marked cell the slides show what a lecturer points at: headings with what stands right under them,
 questions and predictions with their formulas, theorems and their like, pictures, claims. Proofs,
 exercises and all other text stay on the page. Nothing is executed, computed or numbered anew.
-
-* ``slide``: a heading begins a slide, and so do a picture and what comes after one or after a
-  theorem; claims stand below a picture.
-* ``fragment``: the cell goes on with the slide before it.
 """
 
 from __future__ import annotations
@@ -19,14 +15,15 @@ from pathlib import Path
 
 from docutils import nodes
 from sphinx_revealjs.builders import RevealjsHTMLBuilder
+from sphinx_revealjs.nodes import revealjs_section
 
-MARK = "slide_type: "
-SHOWN = ("slide", "fragment")
+MARK = "on slides: "
 RUN_IN = re.compile(r"(Intuition|Question|Model|Prediction)\b")
 ON_THE_PAGE = re.compile("proof|unenumerable|exercise|solution")
 INVISIBLE = (nodes.Invisible, nodes.target, nodes.comment)
+BEFORE = re.compile(r"\A((?:::+\{solution-end\}\s+::+\n)?)")
+FULL, MANY = 160, 110  # words: no more are put together; beyond so many they are set smaller
 NO_SLIDES = ("Rerun this page", "Exercises")
-BOXES = (nodes.Admonition, nodes.figure, nodes.container)
 LISTS = (nodes.bullet_list, nodes.enumerated_list, nodes.table, nodes.math_block)
 CSS = Path(__file__).with_name("slides.css")
 SETTINGS = {
@@ -47,34 +44,33 @@ SETTINGS = {
 }
 
 
-def kind(cell: dict) -> str:
-    """A cell's mark, from its metadata."""
-    return cell.get("slideshow", {}).get("slide_type", "skip")
+def is_marked(metadata: dict) -> bool:
+    return metadata.get("slideshow", {}).get("slide_type") == "slide"
 
 
 def marked(cells: list[dict]) -> list[dict]:
-    """The cells of a notebook that has slides; before each text a comment tells of its mark."""
-    kinds = [kind(cell["metadata"]) for cell in cells]
-    if not {*SHOWN} & {*kinds}:
+    """The cells of a notebook that has slides; a comment before each text tells whether it is
+    marked."""
+    marks = [is_marked(cell["metadata"]) for cell in cells]
+    if not any(marks):
         return cells
     return [
-        {**cell, "source": f"% {MARK}{mark}\n\n{cell['source']}"}
+        {**cell, "source": BEFORE.sub(rf"\1\n% {MARK}{mark}\n\n", cell["source"], count=1)}
         if cell.get("cell_type") == "markdown"
         else cell
-        for cell, mark in zip(cells, kinds, strict=True)
+        for cell, mark in zip(cells, marks, strict=True)
     ]
 
 
 def blocks(page: nodes.document):
-    """The blocks of a page in order, each with the mark of its cell; of code its pictures."""
-    mark = "skip"
+    """The blocks of a page in order, and whether their cells are marked; of code its pictures."""
+    mark = False
     for block in page.findall(lambda n: isinstance(n.parent, (nodes.section, nodes.document))):
         if isinstance(block, nodes.comment) and block.astext().startswith(MARK):
-            mark = block.astext().removeprefix(MARK)
+            mark = block.astext() == f"{MARK}True"
         elif block.get("nb_element") == "cell_code":
-            yield from (
-                (kind(block["cell_metadata"]), each) for each in block.findall(nodes.figure)
-            )
+            told = is_marked(block["cell_metadata"])
+            yield from ((told, picture) for picture in block.findall(nodes.figure))
         elif not isinstance(block, (nodes.section, *INVISIBLE)):
             yield mark, block
 
@@ -90,34 +86,47 @@ def is_shown(block: nodes.Node, before: nodes.Node | None) -> bool:
     )
 
 
+def opens(slide: nodes.section, block: nodes.Node) -> bool:
+    """Whether a block has no room on the slide. Below a picture there is some for three claims."""
+    last, claim, claims = slide[-1], "claim" in classes(block), "claims" in classes(slide[-1])
+    if isinstance(last, nodes.title):
+        return False
+    if claim and isinstance(slide[-2] if claims else last, nodes.figure):
+        return claims and len(last) == 3
+    if isinstance(block, nodes.figure) or isinstance(last, nodes.figure) or claims > claim:
+        return True
+    if isinstance(block, nodes.Admonition):
+        return words(slide) + words(block) > FULL
+    return isinstance(last, nodes.Admonition)
+
+
 def deck(page: nodes.document, address: str) -> nodes.document:
     """The slides of a page, which stands at `address`: sections inside the first of them."""
+    for box in page.findall(nodes.Admonition):
+        for section in list(box.findall(nodes.section)):  # what a theorem says
+            section.replace_self(nodes.container("", *section.children))
     slides, title, before = [], None, None
     for mark, block in list(blocks(page)):
         if isinstance(block, nodes.title):
             title = block
-        if mark not in SHOWN or title.astext() in NO_SLIDES or not is_shown(block, before):
+        if not mark or title.astext() in NO_SLIDES or not is_shown(block, before):
             before = None
             continue
-        before, last, claim = block, slides[-1][-1] if slides else None, "claim" in classes(block)
+        before = block
         if block is title:
             slides.append(nodes.section(ids=title.parent["ids"]))
-        elif (
-            mark == "slide"
-            and not isinstance(last, nodes.title)
-            and not (claim and goes_with(last))
-        ):
-            if isinstance(last, BOXES) or isinstance(block, nodes.figure):
-                slides.append(nodes.section("", title.deepcopy(), ids=[f"slide-{len(slides)}"]))
-        if claim:
+        elif opens(slides[-1], block):
+            slides.append(nodes.section("", title.deepcopy(), ids=[f"slide-{len(slides)}"]))
+        if "claim" in classes(block):
             del block[-1]  # where statement and tolerance come from is told on the page
             if "claims" not in classes(slides[-1][-1]):
                 slides[-1] += nodes.container(classes=["claims"])
             slides[-1][-1] += block
         else:
             slides[-1] += block
-    for section in [s for slide in slides for s in slide.findall(nodes.section) if s is not slide]:
-        section.replace_self(nodes.container("", *section.children))  # inside of theorems
+    for slide in slides:
+        if words(slide) > MANY:
+            slide += revealjs_section("", **{"data-words": "many"})
     slides[0] += nodes.paragraph("", "", nodes.reference("", "The whole page", refuri=address))
     slides[0] += slides[1:]
     shown = {name for node in slides[0].findall(nodes.Element) for name in node["ids"]}
@@ -129,15 +138,12 @@ def deck(page: nodes.document, address: str) -> nodes.document:
     return whole
 
 
-def classes(block: nodes.Node | None) -> list[str]:
-    return getattr(block, "attributes", {}).get("classes", [])
+def classes(block: nodes.Element) -> list[str]:
+    return block.get("classes", [])
 
 
-def goes_with(last: nodes.Node) -> bool:
-    """Whether one more claim has room behind `last`: below a picture for two, else for six."""
-    below = len(last.parent) > 1 and isinstance(last.parent[-2], nodes.figure)
-    full = 2 if below else 6
-    return isinstance(last, nodes.figure) or "claims" in classes(last) and len(last) < full
+def words(block: nodes.Element) -> int:
+    return len(block.astext().split())
 
 
 def configure(config) -> None:
@@ -162,7 +168,7 @@ class Slides(RevealjsHTMLBuilder):
         self.pages = [
             name
             for name, notebook in self.app.marginbook.items()
-            if {*SHOWN} & {kind(cell["metadata"]) for cell in notebook.cells}
+            if any(is_marked(cell["metadata"]) for cell in notebook.cells)
         ]
         super().write(self.pages, [], "specific")
 
