@@ -182,7 +182,7 @@ def _made(app, docname: str, place) -> str:
 
 def write_downloads(app, exception):
     """build-finished: the scorecard as data, beside its page."""
-    if exception is None and app.builder.format == "html":
+    if exception is None and app.builder.name == "html":
         rows = [
             {
                 "chapter": told.chapter,
