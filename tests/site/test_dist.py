@@ -21,7 +21,7 @@ WORDS = re.compile(r"\w+")
 
 
 def made(*options: str) -> subprocess.CompletedProcess:
-    """``make dist`` with this environment; several processes of tests make it one after another."""
+    """``make dist`` with this environment; processes of tests make it one after another."""
     try:
         from filelock import FileLock as Lock
     except ImportError:
@@ -236,9 +236,10 @@ def test_the_pdf_is_tagged_whole_and_leads_somewhere(unpacked):
     for number, page in enumerate(pdfium.PdfDocument(unpacked / "book.pdf"), 1):
         width, layer = page.get_width(), page.get_textpage()
         text.append(layer.get_text_range())
-        boxes = [layer.get_rect(k) for k in range(layer.count_rects())]
-        if boxes and (max(b[2] for b in boxes) > width - 20 or min(b[0] for b in boxes) < 20):
-            faults.append(f"page {number}: text beyond its edge")
+        # letters only: the bars of formulas are drawn of pieces that are longer than what is seen
+        beyond = layer.get_text_bounded(left=width - 35) + layer.get_text_bounded(right=35)
+        if WORDS.search(beyond):
+            faults.append(f"page {number}: text beyond its edge, {beyond!r}")
     flat = re.sub(r"\s+", "", "".join(text))
     for notebook in notebooks:
         for cell in notebook.cells:
@@ -246,7 +247,6 @@ def test_the_pdf_is_tagged_whole_and_leads_somewhere(unpacked):
             if "solution" in cell["id"] and cell["cell_type"] == "code" and lines:
                 if re.sub(r"\s+", "", lines[0]) not in flat:
                     faults.append(f"{notebook.name}: the solution {cell['id']} is not told")
-    for sign in ("\\frac", "{glue", "$$"):
-        if sign in flat:
-            faults.append(f"TeX or a placeholder is shown: {sign}")
+    if "\\(" in flat:
+        faults.append("TeX is shown as text")
     assert not faults, "\n".join(faults)
