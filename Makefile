@@ -11,6 +11,7 @@ export OMP_NUM_THREADS ?= 1
 export PYTHONDONTWRITEBYTECODE ?= 1
 
 PY := "$(VENV)/bin/python"
+comma := ,
 INSTALLED := $(subst $(eval ) ,\ ,$(VENV))/.installed
 # A strict build: warnings are errors, references must resolve, and all faults are shown, not only the first. The builder
 # imports jsonschema, which spends seconds on a grammar of addresses where it finds that package (qhlib/book/patches.py).
@@ -18,7 +19,8 @@ BUILDER := $(PY) -c 'import sys; sys.modules["rfc3987_syntax"] = None; from jupy
 STRICT := $(BUILDER) build -W -n --keep-going
 
 .DEFAULT_GOAL := help
-.PHONY: help install book pages test test-machines test-legal test-installs course test-course bench lint pdf clean distclean
+.PHONY: help install book pages test test-machines test-legal test-installs course test-course bench lint slides pdf dist \
+  fingerprint clean distclean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -34,21 +36,23 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch "$@"
 
 # The fingerprint covers every input of the book and the installed versions. It is written only after a build without
-# a fault, and the old pages are removed before a build: what lies in _build/html is never stale and never failed.
-# Pages that did not change are not read again, but all are written, so that every reference is resolved anew.
+# a fault, and what was there is removed before: what lies in _build/html, and the slides and the PDF beside it, are never
+# stale and never failed. Pages that did not change are not read again, but all are written: every reference is resolved anew.
+FINGERPRINT := $(PY) _ext/marginbook/fingerprint.py
+# $(call make,MARK,RESULT,WORDS,COMMANDS)
+make = if [ -e $(2) ] && [ "$$(cat _build/.$(1) 2>/dev/null)" = "$$($(FINGERPRINT))" ]; then \
+    echo "==> nothing has changed since $(2) was made"; \
+  else \
+    echo "==> $(3)"; rm -rf $(2) _build/.$(1); inputs=$$($(FINGERPRINT)) && $(4) && echo "$$inputs" > _build/.$(1); \
+  fi
+
 book: $(INSTALLED) ## the book: executed, built strictly, in _build/html/index.html
 	@$(MAKE) --no-print-directory pages
 
 # The build without the installation, for an environment that is there already: make pages VENV="$$VIRTUAL_ENV"
 pages:
-	@if [ -f _build/html/index.html ] && [ "$$(cat _build/.book 2>/dev/null)" = "$$($(PY) _ext/marginbook/fingerprint.py)" ]; then \
-	  echo "==> nothing has changed since the last build"; \
-	else \
-	  echo "==> executing the notebooks and building the pages, strictly"; \
-	  $(PY) -c 'import jupyter_book' || { echo "The book cannot be built with $(VENV): see the line above."; exit 2; }; \
-	  rm -rf _build/html _build/.book; \
-	  inputs=$$($(PY) _ext/marginbook/fingerprint.py) && $(STRICT) . && echo "$$inputs" > _build/.book; \
-	fi
+	@$(PY) -c 'import jupyter_book' || { echo "The book cannot be built with $(VENV): see the line above."; exit 2; }
+	@$(call make,book,_build/html,executing the notebooks and building the pages$(comma) strictly,$(STRICT) .)
 	@echo "==> the book is in _build/html/index.html"
 
 test: book ## all tests: numerics, notebooks, and the built pages in a browser
@@ -89,17 +93,29 @@ bench: $(INSTALLED) ## the measurements behind the speed claims (minutes)
 lint: $(INSTALLED) ## style of the code
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
 
+slides: $(INSTALLED) ## a deck of slides for each lead chapter, in _build/slides/notebooks
+	@$(call make,slides,_build/slides,drawing the slides from the marked cells,$(STRICT) --builder custom --custom-builder slides .)
+	@echo "==> the slides are _build/slides/notebooks/*.html"
+
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
-pdf: $(INSTALLED) ## the book as one PDF, printed by Chromium
-	@test -n "$(CHROMIUM)" || { echo "A PDF is printed by Chromium, and none is installed (Debian: apt-get install chromium)."; exit 1; }
-	@echo "==> building one page"
-	@$(BUILDER) build --builder singlehtml .
-	@"$(CHROMIUM)" --headless --no-sandbox --disable-gpu --virtual-time-budget=60000 --no-pdf-header-footer \
-	  --generate-pdf-document-outline --print-to-pdf=_build/book.pdf "file://$(CURDIR)/_build/singlehtml/index.html"
+# The virtual time is what the formulas may take; it stands still while something is loaded or computed.
+PRINT = "$(CHROMIUM)" --headless --no-sandbox --disable-gpu --virtual-time-budget=600000 --no-pdf-header-footer \
+  --generate-pdf-document-outline --print-to-pdf=_build/book.pdf "file://$(CURDIR)/_build/singlehtml/intro.html" 2>_build/print.log
+pdf: $(INSTALLED) ## the book as one PDF with links and bookmarks, printed by Chromium (minutes)
+	@test -n "$(CHROMIUM)" || { echo "A PDF is printed by Chromium, and none is installed (Debian: apt-get install chromium; without it: make dist PDF=)."; exit 1; }
+	@$(call make,pdf,_build/book.pdf,building one page and printing it,$(STRICT) --builder singlehtml . && { $(PRINT) && test -s _build/book.pdf || { cat _build/print.log; false; }; })
 	@echo "==> the book as one file is _build/book.pdf"
 
+PDF ?= yes
+dist: ## everything to take away in one zip: book, PDF, slides, claims as data (PDF= leaves the PDF out)
+	@$(MAKE) --no-print-directory -j1 book slides $(if $(PDF),pdf)
+	@$(PY) _ext/marginbook/dist.py $(if $(PDF),_build/book.pdf)
+
+fingerprint: $(INSTALLED) ## what names the book of these inputs and versions
+	@$(FINGERPRINT)
+
 clean: ## remove what was built, and keep the executed notebooks
-	@rm -rf _build/html _build/singlehtml _build/.doctrees _build/jupyter_execute _build/assets _build/glued _build/.book
+	@rm -rf _build/html _build/slides _build/book.pdf _build/singlehtml _build/.doctrees _build/jupyter_execute _build/assets _build/glued _build/.book _build/.slides _build/.pdf
 
 distclean: ## remove everything that was made, the environment too
-	@rm -rf _build "$(VENV)"
+	@rm -rf _build dist "$(VENV)"

@@ -9,16 +9,19 @@ One module per subject, each with its own ``setup`` where Sphinx calls it:
 * ``cures``: the stock faults (outside requests, console errors, singlehtml)
 * ``panes``: pictures that a phone can show
 * ``terms``: the first use of a term leads to the glossary
+* ``slides``: a deck for each notebook that marks cells for one
 * ``fingerprint``: what names an execution and a finished book; the Makefile calls it, too
 
 They live in an extension rather than in the Makefile, so that ``jupyter-book build .`` has them as
 well.
 """
 
-from . import checks, cures, execution, panes, terms
+from . import checks, cures, execution, panes, slides, terms
 
 
 def setup(app):
-    for part in (cures, execution, checks, panes, terms):
+    for part in (cures, execution, checks, panes, slides, terms):
         part.setup(app)
-    return {"version": "2", "parallel_read_safe": True, "parallel_write_safe": True}
+    # env_version: what another version of this extension has read is read anew
+    safe = {"parallel_read_safe": True, "parallel_write_safe": True}
+    return {"version": "2", "env_version": 3, **safe}

@@ -8,11 +8,14 @@ from importlib import metadata, util
 from pathlib import Path
 
 from docutils import nodes
+from sphinx.builders.singlehtml import SingleFileHTMLBuilder
 from sphinx.errors import ConfigError
 
 PLAIN = re.compile(r'<span class="(?:n|nn|p|w)">([^<]*)</span>')
 EXPONENT = re.compile(r"(?<=\d)e([+-])0*(\d+)")
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+PAGE_BEGINS = re.compile(r'(?=<span id="document-)')
+PLACE = re.compile(r' (id="|for="|href="#(?!document-))([^"]+)"')
 # What a page can ask for of MathJax: the TeX component, its fonts, and the TeX extensions loaded
 # on demand.
 MATHJAX_PARTS = ("tex-mml-chtml.js", "output/chtml/fonts", "input/tex/extensions")
@@ -84,7 +87,35 @@ def share_html_handlers(app):
     handlers["singlehtml"] = {**handlers.get("html", {}), **handlers.get("singlehtml", {})}
 
 
+class OnePage(SingleFileHTMLBuilder):
+    """singlehtml forgets on which page a place is, though half of the names are on several. And
+    Sphinx links a picture to its file, which a PDF made of the page has not."""
+
+    def init(self):
+        super().init()
+        self.config.html_scaled_image_link = False
+
+    def fix_refuris(self, tree):
+        for reference in tree.findall(nodes.reference):
+            page, place, name = reference.get("refuri", "").rpartition("#")
+            if page.startswith("#document-"):
+                reference["refuri"] = f"{page}.{name}" if name else page
+
+
+def tell_apart(app, pagename, templatename, context, doctree):
+    """The other half of it: in the one page each name has the name of its page in front."""
+    if app.builder.name == "singlehtml" and "body" in context:
+        pages = PAGE_BEGINS.split(f'<span id="document-{pagename}"></span>{context["body"]}')
+        context["body"] = "".join(
+            mark + PLACE.sub(rf' \1{mark[10:-2]}.\2"', page[len(mark) :])
+            for page in pages
+            if (mark := page[: page.find(">") + 1])
+        )
+
+
 def setup(app):
+    app.add_builder(OnePage, override=True)
+    app.connect("html-page-context", tell_apart, priority=900)
     app.connect("config-inited", copy_mathjax, priority=10)
     app.connect("config-inited", no_buttons_to_nowhere, priority=10)
     app.connect("builder-inited", share_html_handlers)

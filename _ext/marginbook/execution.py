@@ -28,6 +28,7 @@ from qhlib.book.records import CLAIM_MIME, FINISHED_MIME, GLUE_MIME, record_of
 
 from . import words
 from .fingerprint import notebook_fingerprint
+from .slides import marked
 
 logger = logging.getLogger(__name__)
 KEPT = 2  # executions of a notebook, the newest
@@ -142,7 +143,7 @@ def hand_over(app, docname, source):
     app.env.metadata[docname]["marginbook"] = app.marginbook_homes[docname]
     rows = {row["name"]: row for row in app.marginbook_records[docname].claims}
     cells = []
-    for cell in notebook.cells:
+    for cell in marked(notebook.cells):
         if cell.get("cell_type") == "markdown":
             text = words.PLACE.sub(lambda place: _made(app, docname, place), cell["source"])
             cell = {**cell, "source": words.with_claims(text, rows)}
@@ -194,7 +195,7 @@ def _made(app, docname: str, place) -> str:
 
 def write_downloads(app, exception):
     """build-finished: the scorecard as data, beside its page."""
-    if exception is None and app.builder.format == "html":
+    if exception is None and app.builder.name == "html":
         rows = [
             {
                 "chapter": told.chapter,

@@ -39,7 +39,7 @@ def check_builder() -> None:
 
     >>> check_builder()
     """
-    names = ("jupyter_book", "mathjax", "sphinx_proof")
+    names = ("jupyter_book", "mathjax", "sphinx_proof", "sphinx_revealjs")
     if not all(map(importlib.util.find_spec, names)) or not all(
         (home() / part).exists() for part in PARTS
     ):
