@@ -87,7 +87,7 @@ def legal(name: str):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_legal_parameters_run_to_the_end(name, monkeypatch):
-    small = watch(monkeypatch)
+    unreadable = watch(monkeypatch)
 
     @settings(
         max_examples=EXAMPLES,
@@ -105,6 +105,6 @@ def test_legal_parameters_run_to_the_end(name, monkeypatch):
         assert not wrong, json.dumps([parameters, wrong], indent=1)
         assert not re.search(r"\bnan\b", text), parameters
         assert "ran to its end" in text
-        assert not small, f"too small on a phone, with {parameters}: {small[:5]}"
+        assert not unreadable, f"on a phone, with {parameters}: {unreadable[:5]}"
 
     runs()
