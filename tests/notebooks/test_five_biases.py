@@ -104,6 +104,22 @@ def test_the_exercise_takes_a_guess_before_it_answers(page):
         assert check(depth, right + 10).startswith("not yet")
 
 
+def test_starts_on_the_far_side_of_the_corner_arrive(page):
+    """Beside one support vector the angle creeps: at log(1/L) = 1e6 this start is 2.7 degrees
+    short."""
+    near, shapes = page["near"], dict.fromkeys("uvc", (2,))
+    model = page["linear_in"](near)
+    pair = page["flowed"](model, page["data"], shapes, near, page["FAR"], own=1000074)
+    assert page["degrees"](pair[-1]) == pytest.approx(page["aim"]["near-homogeneous"], abs=0.01)
+
+
+def test_a_long_start_of_the_square_loss_arrives(page, monkeypatch):
+    """The draw has length 3.4, and would need eleven times the steps."""
+    monkeypatch.setitem(page, "seed", 1000018)
+    end = page["square_loss"](page["data"], page["sgd_steps"])[-1]
+    assert page["degrees"](end) == pytest.approx(page["aim"]["square loss"], abs=0.01)
+
+
 def test_the_quasi_newton_slope_is_the_losses(page):
     """The path of best classifiers descends by a gradient written out by hand."""
     Z, rho = torch.tensor(page["Z"]), 5.0

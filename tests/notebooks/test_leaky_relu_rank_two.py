@@ -114,8 +114,8 @@ def test_single_mistakes_turn_their_claims():
         ("dual_bound(data, limit.multipliers,", "dual_bound(data, 1.001 * limit.multipliers,"),
         ("z.expand(n_starts, -1)) / math.pi)", "z.expand(n_starts, -1)) / 2)"),
         ("(m2 + slope * m1) / (m2 + slope**2 * m1)", "(m2 + slope * m1) / (m2 + slope * m1)"),
-        ("gaussian_labels(20, 30, seed + k)", "gaussian_labels(20, 3000, seed + k)"),
-        ('draw({"W": (20, 30)}', 'draw({"W": (20, 3000)}'),
+        ("gaussian_labels(30, 40, seed + k)", "gaussian_labels(30, 3000, seed + k)"),
+        ('draw({"W": (20, 40)}', 'draw({"W": (20, 3000)}'),
     )
     assert found == declared(NAME) - {"limit", "programme"}
 

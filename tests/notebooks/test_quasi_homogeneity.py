@@ -185,6 +185,14 @@ def test_every_freedom_is_conserved_along_the_flows(page):
             assert np.ptp(values) < 2e-3 * size, (name, law)
 
 
+def test_the_descent_on_digits_does_not_jump(page, monkeypatch):
+    """Where the slope nearly vanishes, half a nat would throw this start across the landscape."""
+    monkeypatch.setitem(page, "seed", 1000091)
+    states = page["descent"](*page["start_of"](page["TRAINED"]), page["nats"])
+    pair, w = (np.square(page["lengths"](states, block)) for block in ("u v", "w"))
+    assert np.ptp(w - pair) < 0.03 * (w + pair)[-1]
+
+
 def test_every_rate_of_the_networks_is_legal(page):
     for name, network in page["NETWORKS"].items():
         data, params = page["starts"][name][0], page["flows"][name][-1].params
