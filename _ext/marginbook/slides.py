@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from copy import deepcopy
-from pathlib import Path
 
 from docutils import nodes
 from sphinx_revealjs.builders import RevealjsHTMLBuilder
@@ -25,23 +24,7 @@ BEFORE = re.compile(r"\A((?:::+\{solution-end\}\s+::+\n)?)")
 FULL, MANY = 160, 110  # words: no more are put together; beyond so many they are set smaller
 NO_SLIDES = ("Rerun this page", "Exercises")
 LISTS = (nodes.bullet_list, nodes.enumerated_list, nodes.table, nodes.math_block)
-CSS = Path(__file__).with_name("slides.css")
-SETTINGS = {
-    "nb_mime_priority_overrides": [
-        ("slides", kind, number)
-        for number, kind in enumerate(("text/html", "image/svg+xml", "image/png", "text/plain"))
-    ],
-    "revealjs_html_theme": "revealjs-simple",
-    "revealjs_style_theme": "white",
-    "revealjs_css_files": [CSS.name],
-    "revealjs_static_path": [str(CSS)],
-    "revealjs_use_section_ids": True,
-    # all slides are laid out at once: MathJax measures nothing in what is not shown
-    "revealjs_script_conf": {
-        **{"width": 1280, "height": 720, "margin": 0.03, "center": False, "viewDistance": 99},
-        **{"hash": True, "transition": "none", "slideNumber": "c/t"},
-    },
-}
+CSS, OWN = "slides.css", ("revealjs_static_path", "revealjs_script_conf")
 
 
 def is_marked(metadata: dict) -> bool:
@@ -115,7 +98,7 @@ def deck(page: nodes.document, address: str) -> nodes.document:
         before = block
         if block is title:
             slides.append(nodes.section(ids=title.parent["ids"]))
-        elif opens(slides[-1], block):
+        elif not slides or opens(slides[-1], block):
             slides.append(nodes.section("", title.deepcopy(), ids=[f"slide-{len(slides)}"]))
         if "claim" in classes(block):
             del block[-1]  # where statement and tolerance come from is told on the page
@@ -146,11 +129,6 @@ def words(block: nodes.Element) -> int:
     return len(block.astext().split())
 
 
-def configure(config) -> None:
-    for name, value in SETTINGS.items():
-        config[name] = deepcopy(value)
-
-
 class Slides(RevealjsHTMLBuilder):
     """Writes the decks, and nothing else; what is not on a slide is linked to in the book."""
 
@@ -158,8 +136,10 @@ class Slides(RevealjsHTMLBuilder):
     allow_parallel = False
 
     def init(self):
-        super().init()
-        configure(self.config)  # it has added its own: with other settings all pages are read anew
+        own = {name: deepcopy(self.config[name]) for name in OWN}
+        super().init()  # adds to the settings, and with other settings all pages are read anew
+        for name, value in own.items():
+            self.config[name] = value
 
     def get_outdated_docs(self):
         return "pages with slides"
@@ -186,7 +166,7 @@ class Slides(RevealjsHTMLBuilder):
 
     def add_css_file(self, filename, **attributes):
         """Of what extensions put on every page, the slides need the mathematics."""
-        if "reveal" in filename or filename == CSS.name:
+        if "reveal" in filename or filename == CSS:
             super().add_css_file(filename, **attributes)
 
     def add_js_file(self, filename, **attributes):
@@ -195,6 +175,4 @@ class Slides(RevealjsHTMLBuilder):
 
 
 def setup(app):
-    app.setup_extension("sphinx_revealjs")
     app.add_builder(Slides)
-    configure(app.config)
