@@ -8,6 +8,7 @@ One module per subject, each with its own ``setup`` where Sphinx calls it:
 * ``checks``: fails the build where the book does not hold, each time it is built
 * ``cures``: the stock faults (outside requests, console errors, singlehtml)
 * ``slides``: a deck for each notebook that marks cells for one
+* ``dist``: one zip of all that is built; the Makefile calls it
 * ``fingerprint``: what names an execution and a finished book; the Makefile calls it, too
 
 They live in an extension rather than in the Makefile, so that ``jupyter-book build .`` has them as

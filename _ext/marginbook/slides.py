@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from copy import deepcopy
+from pathlib import Path
 
 from docutils import nodes
 from sphinx_revealjs.builders import RevealjsHTMLBuilder
@@ -21,7 +22,12 @@ RUN_IN = re.compile(r"(Intuition|Question|Model|Prediction)\b")
 ON_THE_PAGE = re.compile("proof|unenumerable|exercise|solution")
 INVISIBLE = (nodes.Invisible, nodes.target, nodes.comment)
 BEFORE = re.compile(r"\A((?:::+\{solution-end\}\s+::+\n)?)")
-FULL, MANY = 160, 110  # words: no more are put together; beyond so many they are set smaller
+# Words: no more are put together (claims are smaller: 20 more); beyond so many all are smaller.
+FULL, MANY = 160, 110
+INDEX = (
+    '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Slides</title></head>'
+    "<body><main><h1>Slides</h1><ul>{}</ul></main></body></html>"
+)
 NO_SLIDES = ("Rerun this page", "Exercises")
 LISTS = (nodes.bullet_list, nodes.enumerated_list, nodes.table, nodes.math_block)
 CSS, OWN = "slides.css", ("revealjs_static_path", "revealjs_script_conf")
@@ -79,7 +85,7 @@ def opens(slide: nodes.section, block: nodes.Node) -> bool:
     if isinstance(block, nodes.figure) or isinstance(last, nodes.figure) or claims > claim:
         return True
     if isinstance(block, nodes.Admonition):
-        return words(slide) + words(block) > FULL
+        return words(slide) + words(block) > FULL + 20 * claim
     return isinstance(last, nodes.Admonition)
 
 
@@ -160,6 +166,8 @@ class Slides(RevealjsHTMLBuilder):
         self.copy_image_files()
         self.copy_static_files()
         self.copy_extra_files()
+        links = (f'<li><a href="{p}.html">{self.env.titles[p].astext()}</a>' for p in self.pages)
+        Path(self.outdir, "index.html").write_text(INDEX.format("".join(links)), "utf8")
 
     def get_relative_uri(self, from_, to, typ=None):
         return f"{'../' * (from_.count('/') + 1)}html/{to}.html"
