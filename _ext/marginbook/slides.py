@@ -29,7 +29,7 @@ INDEX = (
     "<body><main><h1>Slides</h1><ul>{}</ul></main></body></html>"
 )
 NO_SLIDES = ("Rerun this page", "Exercises")
-LISTS = (nodes.bullet_list, nodes.enumerated_list, nodes.table, nodes.math_block)
+GOES_ON = (nodes.bullet_list, nodes.enumerated_list, nodes.math_block)
 CSS, OWN = "slides.css", ("revealjs_static_path", "revealjs_script_conf")
 
 
@@ -70,9 +70,11 @@ def is_shown(block: nodes.Node, before: nodes.Node | None) -> bool:
         return not ON_THE_PAGE.match(type(block).__name__) and "dropdown" not in block["classes"]
     if isinstance(block, nodes.paragraph):
         return isinstance(before, nodes.title) or bool(RUN_IN.match(block.astext()))
-    return isinstance(block, (nodes.title, nodes.figure)) or (
-        isinstance(block, LISTS) and before is not None
-    )
+    if isinstance(block, nodes.table):
+        return before is not None
+    if isinstance(block, GOES_ON):
+        return isinstance(before, (nodes.title, nodes.paragraph, *GOES_ON))
+    return isinstance(block, (nodes.title, nodes.figure))
 
 
 def opens(slide: nodes.section, block: nodes.Node) -> bool:
