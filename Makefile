@@ -93,9 +93,9 @@ bench: $(INSTALLED) ## the measurements behind the speed claims (minutes)
 lint: $(INSTALLED) ## style of the code
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
 
-slides: $(INSTALLED) ## a deck of slides for each lead chapter, in _build/slides/notebooks
+slides: $(INSTALLED) ## a deck of slides for each lead chapter, in _build/slides/index.html
 	@$(call make,slides,_build/slides,drawing the slides from the marked cells,$(STRICT) --builder custom --custom-builder slides .)
-	@echo "==> the slides are _build/slides/notebooks/*.html"
+	@echo "==> the slides are in _build/slides/index.html"
 
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 # The virtual time is what the formulas may take; it stands still while something is loaded or computed.

@@ -10,6 +10,7 @@ One module per subject, each with its own ``setup`` where Sphinx calls it:
 * ``panes``: pictures that a phone can show
 * ``terms``: the first use of a term leads to the glossary
 * ``slides``: a deck for each notebook that marks cells for one
+* ``dist``: one zip of all that is built; the Makefile calls it
 * ``fingerprint``: what names an execution and a finished book; the Makefile calls it, too
 
 They live in an extension rather than in the Makefile, so that ``jupyter-book build .`` has them as

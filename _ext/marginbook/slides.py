@@ -22,26 +22,15 @@ RUN_IN = re.compile(r"(Intuition|Question|Model|Prediction)\b")
 ON_THE_PAGE = re.compile("proof|unenumerable|exercise|solution")
 INVISIBLE = (nodes.Invisible, nodes.target, nodes.comment)
 BEFORE = re.compile(r"\A((?:::+\{solution-end\}\s+::+\n)?)")
-FULL, MANY = 160, 110  # words: no more are put together; beyond so many they are set smaller
+# Words: no more are put together (claims are smaller: 20 more); beyond so many all are smaller.
+FULL, MANY = 160, 110
+INDEX = (
+    '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Slides</title></head>'
+    "<body><main><h1>Slides</h1><ul>{}</ul></main></body></html>"
+)
 NO_SLIDES = ("Rerun this page", "Exercises")
-LISTS = (nodes.bullet_list, nodes.enumerated_list, nodes.table, nodes.math_block)
-CSS = Path(__file__).with_name("slides.css")
-SETTINGS = {
-    "nb_mime_priority_overrides": [
-        ("slides", kind, number)
-        for number, kind in enumerate(("text/html", "image/svg+xml", "image/png", "text/plain"))
-    ],
-    "revealjs_html_theme": "revealjs-simple",
-    "revealjs_style_theme": "white",
-    "revealjs_css_files": [CSS.name],
-    "revealjs_static_path": [str(CSS)],
-    "revealjs_use_section_ids": True,
-    # all slides are laid out at once: MathJax measures nothing in what is not shown
-    "revealjs_script_conf": {
-        **{"width": 1280, "height": 720, "margin": 0.03, "center": False, "viewDistance": 99},
-        **{"hash": True, "transition": "none", "slideNumber": "c/t"},
-    },
-}
+GOES_ON = (nodes.bullet_list, nodes.enumerated_list, nodes.math_block)
+CSS, OWN = "slides.css", ("revealjs_static_path", "revealjs_script_conf")
 
 
 def is_marked(metadata: dict) -> bool:
@@ -81,9 +70,11 @@ def is_shown(block: nodes.Node, before: nodes.Node | None) -> bool:
         return not ON_THE_PAGE.match(type(block).__name__) and "dropdown" not in block["classes"]
     if isinstance(block, nodes.paragraph):
         return isinstance(before, nodes.title) or bool(RUN_IN.match(block.astext()))
-    return isinstance(block, (nodes.title, nodes.figure)) or (
-        isinstance(block, LISTS) and before is not None
-    )
+    if isinstance(block, nodes.table):
+        return before is not None
+    if isinstance(block, GOES_ON):
+        return isinstance(before, (nodes.title, nodes.paragraph, *GOES_ON))
+    return isinstance(block, (nodes.title, nodes.figure))
 
 
 def opens(slide: nodes.section, block: nodes.Node) -> bool:
@@ -96,7 +87,7 @@ def opens(slide: nodes.section, block: nodes.Node) -> bool:
     if isinstance(block, nodes.figure) or isinstance(last, nodes.figure) or claims > claim:
         return True
     if isinstance(block, nodes.Admonition):
-        return words(slide) + words(block) > FULL
+        return words(slide) + words(block) > FULL + 20 * claim
     return isinstance(last, nodes.Admonition)
 
 
@@ -115,7 +106,7 @@ def deck(page: nodes.document, address: str) -> nodes.document:
         before = block
         if block is title:
             slides.append(nodes.section(ids=title.parent["ids"]))
-        elif opens(slides[-1], block):
+        elif not slides or opens(slides[-1], block):
             slides.append(nodes.section("", title.deepcopy(), ids=[f"slide-{len(slides)}"]))
         if "claim" in classes(block):
             del block[-1]  # where statement and tolerance come from is told on the page
@@ -146,11 +137,6 @@ def words(block: nodes.Element) -> int:
     return len(block.astext().split())
 
 
-def configure(config) -> None:
-    for name, value in SETTINGS.items():
-        config[name] = deepcopy(value)
-
-
 class Slides(RevealjsHTMLBuilder):
     """Writes the decks, and nothing else; what is not on a slide is linked to in the book."""
 
@@ -158,8 +144,10 @@ class Slides(RevealjsHTMLBuilder):
     allow_parallel = False
 
     def init(self):
-        super().init()
-        configure(self.config)  # it has added its own: with other settings all pages are read anew
+        own = {name: deepcopy(self.config[name]) for name in OWN}
+        super().init()  # adds to the settings, and with other settings all pages are read anew
+        for name, value in own.items():
+            self.config[name] = value
 
     def get_outdated_docs(self):
         return "pages with slides"
@@ -180,13 +168,15 @@ class Slides(RevealjsHTMLBuilder):
         self.copy_image_files()
         self.copy_static_files()
         self.copy_extra_files()
+        links = (f'<li><a href="{p}.html">{self.env.titles[p].astext()}</a>' for p in self.pages)
+        Path(self.outdir, "index.html").write_text(INDEX.format("".join(links)), "utf8")
 
     def get_relative_uri(self, from_, to, typ=None):
         return f"{'../' * (from_.count('/') + 1)}html/{to}.html"
 
     def add_css_file(self, filename, **attributes):
         """Of what extensions put on every page, the slides need the mathematics."""
-        if "reveal" in filename or filename == CSS.name:
+        if "reveal" in filename or filename == CSS:
             super().add_css_file(filename, **attributes)
 
     def add_js_file(self, filename, **attributes):
@@ -195,6 +185,4 @@ class Slides(RevealjsHTMLBuilder):
 
 
 def setup(app):
-    app.setup_extension("sphinx_revealjs")
     app.add_builder(Slides)
-    configure(app.config)

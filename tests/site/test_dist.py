@@ -106,6 +106,10 @@ def test_the_book_opens_where_it_was_unpacked(unpacked, open_page):
         for name in ("notebooks/foundations", "scorecard", "status"):
             page.goto((unpacked / "html" / f"{name}.html").as_uri())
             page.evaluate("() => window.MathJax?.startup?.promise")
+        page.goto((unpacked / "slides" / "index.html").as_uri())
+        assert page.locator("li a").count() == len(LEADS)
+        page.click("li a")
+        assert page.evaluate("Reveal.getTotalSlides()") > 1
         assert not heard, heard
 
 

@@ -145,6 +145,36 @@ def test_an_edit_of_prose_executes_nothing(good):
     assert "A new sentence." in text and "the number is 1" in text and "a new reason" in text
 
 
+def test_marked_cells_become_slides_and_marks_execute_nothing(good):
+    from bs4 import BeautifulSoup
+
+    before = good.executions("good")
+    notebook = nbformat.read(good.path("good"), 4)
+    for number in (0, 3, 5, -2):  # title, the glued picture, the first claim, a figure
+        notebook.cells[number].metadata["slideshow"] = {"slide_type": "slide"}
+    nbformat.write(notebook, good.path("good"))
+    done = good.build(*STRICT, "--builder", "custom", "--custom-builder", "slides")
+    assert done.returncode == 0, done.told[-3000:]
+    assert "starting the kernel" not in done.told and good.executions("good") == before
+    folder = good.folder / "_build" / "slides"
+    assert [path.name for path in (folder / "notebooks").iterdir()] == ["good.html"]
+    assert '<a href="notebooks/good.html">The chapter good</a>' in (
+        (folder / "index.html").read_text("utf8")
+    )
+    soup = BeautifulSoup((folder / "notebooks" / "good.html").read_text("utf8"), "html.parser")
+    slides = [" ".join(each.get_text().split()) for each in soup.select("section > section")]
+    assert len(slides) == 3 and all("The chapter good" in text for text in slides), slides
+    assert "we have \\(x^2" in slides[0] and "The whole page" in slides[0]
+    assert "It is 0.12" in slides[1] and "✓ reproduced" in slides[1]
+    assert "measured 1.001" in slides[1] and "A line." in slides[2]
+    told = " ".join(slides)
+    assert "a new reason" not in told and "measured 1.2" not in told and "the number" not in told
+    (link,) = {a["href"] for a in soup.select("section a") if "html/" in a["href"]}
+    assert (
+        folder / "notebooks" / link
+    ).resolve() == good.folder / "_build/html/notebooks/good.html"
+
+
 def test_nothing_on_a_page_comes_from_outside(good):
     from bs4 import BeautifulSoup
 
