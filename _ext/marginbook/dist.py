@@ -15,8 +15,10 @@ import zipfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
-# what reveal.js brings for other slides than ours, and what only Sphinx reads
-LEFT_OUT = re.compile(r"/revealjs/plugin/|\.map$|\.esm\.js$|\.buildinfo$|objects\.inv$")
+# what reveal.js brings for other slides than ours, sources a second time, what only Sphinx reads
+LEFT_OUT = re.compile(
+    r"/revealjs/(plugin|css)/|^slides/_sources/|\.map$|\.esm\.js$|\.buildinfo$|objects\.inv$"
+)
 
 
 def commit(root: Path) -> str:

@@ -109,7 +109,7 @@ def test_the_book_opens_where_it_was_unpacked(unpacked, open_page):
         page.goto((unpacked / "slides" / "index.html").as_uri())
         assert page.locator("li a").count() == len(LEADS)
         page.click("li a")
-        assert page.evaluate("Reveal.getTotalSlides()") > 1
+        page.wait_for_selector(".reveal.ready")
         assert not heard, heard
 
 
