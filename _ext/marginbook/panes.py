@@ -68,7 +68,10 @@ def paned(img: str, edges: list[int]) -> str:
 
 
 def cut(app, pagename, templatename, context, doctree):
-    """html-page-context: the pictures of a page and the frames of its sliders, in panes."""
+    """html-page-context: the pictures of a page and the frames of its sliders, in panes; a slide
+    is never narrow."""
+    if "body" not in context or app.builder.name == "slides":
+        return
     homes = {name: source for source, name in app.builder.images.items()}
 
     def slider(found: re.Match) -> str:
@@ -85,8 +88,7 @@ def cut(app, pagename, templatename, context, doctree):
             return found[0]
         return paned(found[0], cuts(*inked(home.read_bytes())))
 
-    if "body" in context:
-        context["body"] = SLIDER.sub(slider, IMG.sub(still, context["body"]))
+    context["body"] = SLIDER.sub(slider, IMG.sub(still, context["body"]))
 
 
 def setup(app):
