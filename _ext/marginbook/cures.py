@@ -8,6 +8,7 @@ from importlib import metadata, util
 from pathlib import Path
 
 from docutils import nodes
+from sphinx import addnodes
 from sphinx.builders.singlehtml import SingleFileHTMLBuilder
 from sphinx.errors import ConfigError
 
@@ -89,7 +90,7 @@ def share_html_handlers(app):
 
 class OnePage(SingleFileHTMLBuilder):
     """singlehtml forgets on which page a place is, though half of the names are on several. And
-    Sphinx links a picture to its file, which a PDF made of the page has not."""
+    Sphinx links a picture or a download to its file, which a PDF made of the page has not."""
 
     def init(self):
         super().init()
@@ -100,6 +101,8 @@ class OnePage(SingleFileHTMLBuilder):
             page, place, name = reference.get("refuri", "").rpartition("#")
             if page.startswith("#document-"):
                 reference["refuri"] = f"{page}.{name}" if name else page
+        for file in list(tree.findall(addnodes.download_reference)):
+            file.replace_self(file.children)
 
 
 def tell_apart(app, pagename, templatename, context, doctree):
