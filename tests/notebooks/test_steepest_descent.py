@@ -20,7 +20,7 @@ SHORT = ('{"smoke": 20_000,', '{"smoke": 8_000,')  # enough for all claims but t
 
 @pytest.fixture(scope="module")
 def page():
-    return namespace(NAME, effort="smoke", seed=1)
+    return namespace(NAME, effort="smoke")
 
 
 def test_every_claim_is_declared_and_reproduced(page):
@@ -53,14 +53,14 @@ def test_what_cannot_run_is_refused(bad):
 
 
 def turned(*mutations):
-    found = verdicts(NAME, mutations, effort="smoke", seed=1)
+    found = verdicts(NAME, mutations, effort="smoke")
     return {name for name, verdict in found.items() if verdict == "deviates"}
 
 
 def test_single_mistakes_turn_their_claims():
     """Independent of each other: one run."""
     found = turned(
-        ("lambda g: steepest(g, P[:, None])", "lambda g: steepest(g, 0 * P[:, None] + 2)"),
+        ("lambda g: steepest(g, P[:, None])", "lambda g: steepest(g, np.full((len(P), 1), 2.0))"),
         ("constant = entropy - math.log(1 / shares.max())", "constant = entropy"),
         ("/ (a.prod() * a.sum())", "/ a.prod()"),
     )
@@ -102,8 +102,7 @@ def test_a_step_has_length_one_and_is_the_steepest(page):
 
 def test_margins_are_the_least_dual_norms(page):
     """The other side of the duality, by another solver."""
-    duals = [lambda g: cp.max(cp.abs(g)), lambda g: cp.norm(g, "fro"), cp.normNuc]
-    duals[0] = lambda g: cp.sum(cp.abs(g))
+    duals = [lambda g: cp.sum(cp.abs(g)), lambda g: cp.norm(g, "fro"), cp.normNuc]
     for dual, margin in zip(duals, page["best"], strict=True):
         pi = cp.Variable(page["n"], nonneg=True)
         g = sum(pi[i] * a for i, a in enumerate(page["inputs"]))
@@ -160,6 +159,13 @@ def test_epsilon_ends_at_the_euclidean_margin(page):
         for p in (2, math.inf)
     }
     assert share[2] > 0.99 and share[math.inf] < share[2]
+
+
+def test_an_entry_that_is_still_on_its_way_is_outside():
+    """Near +-1 in the limit, it walks one way for long; the shares are not those of the limit."""
+    found = namespace(NAME, (), "chapter.claim", effort="smoke", seed=3_000_001)
+    assert "entry" in found["chapter"].claims["tail"].outside
+    assert found["others"] < 0.1 and found["chapter"].claims["tail"].gap > 0.03
 
 
 def test_a_guess_is_needed_before_the_answer(page):
