@@ -116,6 +116,11 @@ def test_every_page_is_whole_quiet_accessible_and_can_be_held(site, open_page, w
             height, elements = page.evaluate(SIZE)
             if (most := limits(name)) and (height > most[width == 375] or elements > LARGE):
                 found.append(f"{height} px and {elements} elements are too much to hold")
+            if width == 1280:  # a tablet, too
+                page.set_viewport_size({"width": 768, "height": 1024})
+                wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+                found += [f"{wide} px wider than a tablet"] if wide > 0 else []
+                page.set_viewport_size({"width": width, "height": 900})
             page.evaluate(THIN)
             for scheme, rules in RULES[width].items():
                 page.evaluate(f"document.documentElement.dataset.theme = '{scheme}'")
