@@ -70,6 +70,8 @@ test-machines: $(INSTALLED) ## the numerical tests as on other processors: three
 	run ATEN_CPU_CAPABILITY=avx2 OPENBLAS_CORETYPE=Zen OMP_NUM_THREADS=2 && \
 	if grep -qs avx512f /proc/cpuinfo; then run ATEN_CPU_CAPABILITY=avx512 OPENBLAS_CORETYPE=SkylakeX OMP_NUM_THREADS=1; fi
 
+# Hypothesis draws constants of the code among its values: other code, other sets. That finds faults, and is no part of
+# continuous integration, where the same code has to give the same verdict for a change that is not at fault.
 SETS ?= 20
 test-legal: $(INSTALLED) ## SETS sets of random legal parameters of each notebook run to the end (minutes)
 	@QHLIB_LEGAL=$(SETS) $(PY) -m pytest -q -n $(JOBS) tests/notebooks/test_legal.py

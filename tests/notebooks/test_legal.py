@@ -105,6 +105,6 @@ def test_legal_parameters_run_to_the_end(name, monkeypatch):
         assert not wrong, json.dumps([parameters, wrong], indent=1)
         assert not re.search(r"\bnan\b", text), parameters
         assert "ran to its end" in text
-        assert not unreadable, f"on a phone, with {parameters}: {unreadable[:5]}"
 
     runs()
+    assert not unreadable, f"on a phone: {unreadable[:5]}"
